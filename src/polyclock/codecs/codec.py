@@ -1,0 +1,53 @@
+"""What a codec is: raw data <-> latents that a network can denoise, with an inverse and a stated time grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Shape = tuple[int | None, ...]
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Raw (B, T', *S', C') in its own units and dtype <-> latent (B, T, *S, C) float32.
+
+    A codec is a frozen dataclass; fitted statistics are tensor fields. `fit` returns a new codec.
+    """
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """Latent (T, *S, C) -> raw (T', *S', C')."""
+        ...
+
+    def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Raw (B, T', *S', C') -> latent (B, T, *S, C) float32."""
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Latent (B, T, *S, C) -> raw (B, T', *S', C')."""
+        ...
+
+    def covers(self, frame: int) -> range:
+        """The data frames that latent frame `frame` stands for."""
+        ...
+
+    def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
+        """A codec fitted to `arrays`, each (n, *S', C') raw frames in time order; itself where nothing is to be fitted."""
+        ...
+
+
+class FrameByFrame:
+    """The part of a codec that maps each data frame to one latent frame and has nothing to fit."""
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def covers(self, frame: int) -> range:
+        return range(frame, frame + 1)
+
+    def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
+        return self  # type: ignore[return-value]

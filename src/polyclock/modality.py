@@ -1,0 +1,181 @@
+"""What exists: signals that the model can denoise (`Modality`) and signals that are only ever given (`Condition`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from .codecs.codec import Codec, Shape
+from .codecs.scale import Identity
+from .path import Linear, Path
+
+Kind = Literal["video", "vector", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """What the data side must bring for one name: `shape[0]` raw frames of column `key`.
+
+    Frame i lies `start + i / rate` seconds after the window's anchor (negative: history). `rate=None` is the
+    data set's own rate. `kind="text"` has shape () and one string per sample. Videos are uint8 (T', H, W, C') and
+    are resized to (H, W); vectors are float32 (T', *S', C').
+    """
+
+    key: str
+    kind: Kind
+    shape: Shape
+    rate: float | None = None
+    start: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """One signal the model can denoise.
+
+    shape      latent (T, *S, C): time first, channels last; C may be None until `Recipe.fit` has seen the data
+    patch      token size over (T, *S); the token grid is shape / patch, F = T / patch[0] token frames
+    key        column of the data set; None: the modality's own name
+    rate       data frames per second; start: time of the first one, in seconds from the window's anchor
+    path       how data become noise, and what is predicted
+    codec      raw <-> latent
+    null       what an unknown or dropped value looks like: fresh "noise" (marginal) or "zero"
+    weight     of its loss; a number, or a schedule of the step (`objective.Weight`)
+    clock      name of the clock it shares; None: its own
+    share      name of the modality whose embedding, head and codec it uses (another camera, say)
+    zero_init  start silent: safe to add to a pretrained model
+    """
+
+    shape: Shape
+    patch: tuple[int, ...]
+    key: str | None = None
+    rate: float | None = None
+    start: float = 0.0
+    path: Path = field(default_factory=Linear)
+    codec: Codec = field(default_factory=Identity)
+    null: Literal["noise", "zero"] = "noise"
+    weight: object = 1.0
+    clock: str | None = None
+    share: str | None = None
+    zero_init: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.patch) != len(self.shape) - 1:
+            raise ValueError(f"patch {self.patch} must have one number for each of (T, *S) of shape {self.shape}")
+        for size, patch in zip(self.shape, self.patch, strict=False):
+            if patch < 1 or (size is not None and size % patch):
+                raise ValueError(f"patch {self.patch} does not divide shape {self.shape}")
+        if self.null not in ("noise", "zero"):
+            raise ValueError(f"null={self.null!r}; possible: noise, zero")
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Tokens along (T, *S)."""
+        return tuple(int(n or 0) // p for n, p in zip(self.shape, self.patch, strict=False))
+
+    @property
+    def frames(self) -> int:
+        """F, the number of token frames."""
+        return self.grid[0]
+
+    @property
+    def tokens(self) -> int:
+        """N, tokens in a token frame."""
+        return math.prod(self.grid[1:])
+
+    @property
+    def channels(self) -> int:
+        """Numbers in one token: patch volume times C."""
+        if self.shape[-1] is None:
+            raise ValueError(f"shape {self.shape} is not known yet; call recipe.fit(source) first")
+        return math.prod(self.patch) * self.shape[-1]
+
+    def covers(self, frame: int) -> range:
+        """The data frames that token frame `frame` stands for."""
+        first = self.codec.covers(frame * self.patch[0])
+        last = self.codec.covers((frame + 1) * self.patch[0] - 1)
+        return range(first.start, last.stop)
+
+    def seconds(self) -> list[float]:
+        """(F,) the time of each token frame: the mean over its data frames, in seconds from the window's anchor."""
+        rate = self.rate or 1.0
+        spans = [self.covers(f) for f in range(self.frames)]
+        return [self.start + (s.start + s.stop - 1) / 2 / rate for s in spans]
+
+    def signal(self, name: str) -> Signal:
+        """What the data side must bring for this modality."""
+        shape = self.codec.raw_shape(self.shape)
+        kind: Kind = "video" if len(shape) == 4 else "vector"
+        return Signal(key=self.key or name, kind=kind, shape=shape, rate=self.rate, start=self.start)
+
+
+class Encoder(Protocol):
+    """A frozen description of a network that reads one condition; `build` makes the trainable part.
+
+    The module maps values (b, T', *S', C'), or a list of b strings, to features (b, L, W): L tokens of width
+    `self.width`. For the global route the tokens are flattened, so `length` must be known: (b, L * W). A module may
+    return (features, mask) where mask (b, L) is True for real tokens.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    def build(self, shape: Shape) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One signal that is only ever given: text, a current camera image, the robot's state.
+
+    encoder    reads it
+    route      "global" (into every modulation vector), "context" (cross-attention), "tokens" (self-attention), or
+               "fuse:STREAM" (added to a stream's tokens: channel concatenation)
+    to         streams that attend to it (context only); None: all
+    shape      raw (T', *S', C'); () for text; C' may be None until fitted
+    codec      fitted scaling of raw values before the encoder
+    required   must always be supplied; otherwise its null is a learnt vector
+    drop       share of training samples in which it is replaced by its null
+    """
+
+    encoder: Encoder
+    route: str = "global"
+    to: tuple[str, ...] | None = None
+    key: str | None = None
+    shape: Shape = ()
+    rate: float | None = None
+    start: float = 0.0
+    codec: Codec = field(default_factory=Identity)
+    required: bool = False
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.route not in ("global", "context", "tokens") and not self.route.startswith("fuse:"):
+            raise ValueError(f"route={self.route!r}; possible: global, context, tokens, fuse:STREAM")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop={self.drop} must lie in [0, 1)")
+        if self.required and self.drop:
+            raise ValueError("a required condition is never null, so drop must be 0")
+
+    @property
+    def kind(self) -> Kind:
+        return {0: "text", 4: "video"}.get(len(self.shape), "vector")  # type: ignore[return-value]
+
+    def signal(self, name: str) -> Signal:
+        """What the data side must bring for this condition."""
+        return Signal(key=self.key or name, kind=self.kind, shape=self.shape, rate=self.rate, start=self.start)
+
+
+def family(names: tuple[str, ...] | list[str], name: str) -> list[str]:
+    """The modalities that `name` stands for in a query: itself and its views ("video" -> "video", "video.wrist")."""
+    return [n for n in names if n == name or n.startswith(name + ".")]
+
+
+def spread(t: Tensor, ndim: int, patch: int) -> Tensor:
+    """(b, F) -> (b, F * patch, 1, ...) with `ndim` dimensions: one number per latent frame, to meet a value."""
+    t = t.repeat_interleave(patch, 1)
+    return t.reshape(*t.shape, *[1] * (ndim - 2))

@@ -1,0 +1,197 @@
+"""Paths between data and noise: x_t = alpha(t) x + sigma(t) eps, with t = 0 data and t = 1 noise.
+
+Written once, here: the target that a network learns, the inverse of that target, and the one step rule
+x_u = alpha(u) x + sigma(u) eps, which is Euler on the straight path and DDIM on a variance-preserving one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["velocity", "noise", "data"]
+PREDICTIONS = ("velocity", "noise", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """x_t = alpha(t) x + sigma(t) eps, and what the network predicts of it.
+
+    `t_max` is the largest time a wanted value may start from: a noise prediction says nothing about x where
+    alpha = 0. `clip` limits the clean estimate to [-clip, clip]. `unknown` is the time of what is neither wanted
+    nor given. Times are float32 and broadcast against values.
+    """
+
+    predict: Prediction = "velocity"
+    t_max: float = 1.0
+    clip: float | None = None
+    unknown: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.predict not in PREDICTIONS:
+            raise ValueError(f"predict={self.predict!r}; possible: {', '.join(PREDICTIONS)}")
+        if not 0 < self.t_max <= 1 or not 0 < self.unknown <= 1:
+            raise ValueError(f"t_max={self.t_max} and unknown={self.unknown} must lie in (0, 1]")
+        if self.predict == "noise" and self.alpha(torch.tensor(self.t_max)) < 1e-3:
+            raise ValueError(
+                f"{type(self).__name__}(predict='noise', t_max={self.t_max}): alpha(t_max) is 0, where noise says "
+                "nothing about the data; use a smaller t_max or another prediction"
+            )
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Share of data at time t, same shape as t."""
+        raise NotImplementedError("alpha(t) -> Tensor")
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Share of noise at time t, same shape as t."""
+        raise NotImplementedError("sigma(t) -> Tensor")
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """d alpha / d t, same shape as t."""
+        raise NotImplementedError("d_alpha(t) -> Tensor")
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """d sigma / d t, same shape as t."""
+        raise NotImplementedError("d_sigma(t) -> Tensor")
+
+    def stamp(self, t: Tensor) -> Tensor:
+        """What the network is told about t, same shape as t, in [0, 1]."""
+        return t
+
+    def rows(self, steps: int) -> Tensor:
+        """(steps + 1,) solver times, falling from t_max to 0."""
+        return torch.linspace(self.t_max, 0.0, steps + 1)
+
+    def noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t from data x and noise eps of one shape; exactly x where sigma(t) = 0."""
+        return self.alpha(t) * x + self.sigma(t) * eps
+
+    def target(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network should output, the shape of x. The velocity is d x_t / d t."""
+        if self.predict == "noise":
+            return eps
+        if self.predict == "data":
+            return x
+        return self.d_alpha(t) * x + self.d_sigma(t) * eps
+
+    def split(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Network output -> (clean estimate, noise estimate), both the shape of x_t. The inverse of `target`."""
+        a, s = self.alpha(t), self.sigma(t)
+        if self.predict == "velocity":
+            da, ds = self.d_alpha(t), self.d_sigma(t)
+            det = a * ds - s * da
+            x, eps = (ds * x_t - s * out) / det, (a * out - da * x_t) / det
+        elif self.predict == "noise":
+            x, eps = (x_t - s * out) / a.clamp_min(1e-6), out
+        else:
+            # At t = 0 no noise is left to be estimated; moving from there is never asked for.
+            x, eps = out, (x_t - a * out) / s.clamp_min(1e-6)
+        if self.clip is None:
+            return x, eps
+        # The noise estimate is left as it is, the convention of the DDIM scheduler of diffusers.
+        return x.clamp(-self.clip, self.clip), eps
+
+    def move(self, out: Tensor, x_t: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """One step from time t to time u. Where t == u nothing moves, to the bit."""
+        x, eps = self.split(out, x_t, t)
+        return torch.where(t == u, x_t, self.noise(x, eps, u))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Path):
+    """x_t = (1 - t) x + t eps: rectified flow, conditional optimal transport."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Path):
+    """x_t = cos(pi t / 2) x + sin(pi t / 2) eps: variance preserving, in continuous time."""
+
+    t_max: float = 0.99
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(t * (math.pi / 2))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(t * (math.pi / 2))
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        return -(math.pi / 2) * torch.sin(t * (math.pi / 2))
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        return (math.pi / 2) * torch.cos(t * (math.pi / 2))
+
+
+@cache
+def squared_cosine(steps: int) -> Tensor:
+    """(steps + 1,) alpha_bar of improved DDPM (Nichol and Dhariwal 2021, eq. 17), betas capped at 0.999; [0] is 1."""
+
+    def f(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - f((i + 1) / steps) / f(i / steps), 0.999) for i in range(steps)]
+    return torch.cat([torch.ones(1), torch.cumprod(1 - torch.tensor(betas, dtype=torch.float32), 0)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrete(Path):
+    """The DDPM table: times t = (i + 1) / steps for i = -1 .. steps - 1, where i = -1 is data.
+
+    `spacing` is how the solver picks its rows: "leading" (90, 80, .. 0 of 100 in 10 steps: what DDIM schedulers
+    default to) or "trailing" (99, 89, .. 9). `clip` is applied to the clean estimate, as those schedulers do.
+    Between table entries a time is rounded to the nearest entry. Errors: an unknown spacing; velocity prediction,
+    which a table has no derivative for.
+    """
+
+    steps: int = 100
+    spacing: Literal["leading", "trailing"] = "leading"
+    predict: Prediction = "noise"
+    clip: float | None = 1.0
+    t_max: float = 1.0
+    unknown: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.spacing not in ("leading", "trailing"):
+            raise ValueError(f"spacing={self.spacing!r}; possible: leading, trailing")
+        if self.predict == "velocity":
+            raise ValueError("Discrete has no derivative in t; predict must be 'noise' or 'data'")
+
+    def index(self, t: Tensor) -> Tensor:
+        """t in [0, 1] -> integer table place, 0 (data) .. steps, same shape."""
+        return (t * self.steps).round().long().clamp(0, self.steps)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return squared_cosine(self.steps).to(t.device)[self.index(t)].sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (1 - squared_cosine(self.steps).to(t.device)[self.index(t)]).sqrt()
+
+    def stamp(self, t: Tensor) -> Tensor:
+        """max(i, 0) / steps: data shares the stamp of the first noise level."""
+        return (self.index(t) - 1).clamp_min(0).float() / self.steps
+
+    def rows(self, steps: int) -> Tensor:
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"{steps} solver steps on a table of {self.steps}; possible: 1 to {self.steps}")
+        if self.spacing == "leading":
+            places = torch.arange(steps).flip(0) * (self.steps // steps)
+        else:
+            places = (self.steps - torch.arange(steps) * (self.steps / steps)).round().long() - 1
+        places = places[(places + 1) / self.steps <= self.t_max + 1e-6]
+        return torch.cat([(places + 1).float() / self.steps, torch.zeros(1)])
