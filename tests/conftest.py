@@ -1,0 +1,55 @@
+"""What every test shares: one torch thread, the folder of real data, and an account of what was skipped or slow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Two workers on two cores: a second thread in each only waits for the other worker's.
+torch.set_num_threads(1)
+
+
+def data_folder() -> Path:
+    """Where real data are looked for: $POLYCLOCK_DATA, else a folder beside the repository."""
+    return (ROOT / os.environ.get("POLYCLOCK_DATA", "../shared/data")).resolve()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data. Where it is absent the test is skipped, or fails under POLYCLOCK_REQUIRE_DATA=1."""
+    folder = data_folder()
+    if not folder.is_dir():
+        pytest.skip("no real data: set POLYCLOCK_DATA to their folder")
+    return folder
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Mark the skips of tests that asked for real data; make failures of them where the data are required."""
+    outcome = yield
+    report = outcome.get_result()
+    if not report.skipped or hasattr(report, "wasxfail") or "real_data" not in getattr(item, "fixturenames", ()):
+        return
+    report.lacks_data = True
+    if os.environ.get("POLYCLOCK_REQUIRE_DATA") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"real data are required here, but the test was skipped: {reason}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests lacked real data, and how much of the slow tests' budget is used."""
+    stats = terminalreporter.stats
+    lacking = [r for reports in stats.values() for r in reports if getattr(r, "lacks_data", False)]
+    if lacking:
+        terminalreporter.write_line(f"{len(lacking)} tests need real data and found none in $POLYCLOCK_DATA")
+    budget = os.environ.get("POLYCLOCK_SLOW_BUDGET")
+    markers = terminalreporter.config.getoption("markexpr", "")
+    if budget and markers == "slow":
+        used = sum(getattr(r, "duration", 0.0) for kind in ("passed", "failed") for r in stats.get(kind, []))
+        terminalreporter.write_line(f"slow tests: {used:.0f} s of work; the budget is {budget} s on the clock")
