@@ -1,4 +1,4 @@
-"""Whether off-screen rendering works here: opens an EGL display as MuJoCo does, prints one line, exits 1 if it cannot."""
+"""Whether off-screen rendering works here: opens an EGL display as MuJoCo does; exits 1 if none opens."""
 
 from __future__ import annotations
 
