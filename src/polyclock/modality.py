@@ -115,7 +115,8 @@ class Encoder(Protocol):
     """A frozen description of a network that reads one condition; `build` makes the trainable part.
 
     The module maps values (b, T', *S', C'), or a list of b strings, to features (b, L, W): L tokens of width
-    `self.width`. For the global route the tokens are flattened, so `length` must be known: (b, L * W). A module may
+    `self.width`. For the global route the tokens are flattened, so L must be known: (b, L * W). `length` is L where it
+    does not depend on the shape, else None; the built module has `length` (int | None) for its shape. A module may
     return (features, mask) where mask (b, L) is True for real tokens.
     """
 
