@@ -205,6 +205,7 @@ class Quantile(Affine):
         ends: np.ndarray = np.quantile(np.concatenate(kept).astype(np.float64), self.q, axis=0)
         low, high = ends[0], ends[1]
         same = high - low <= np.maximum(RELATIVE * np.maximum(abs(low), abs(high)), ABSOLUTE)
+        assert least is not None and most is not None
         return replace(self, low=_tensor(np.where(same, least, low)), high=_tensor(np.where(same, most, high)))
 
 
