@@ -1,0 +1,306 @@
+"""Pretrained autoencoders as codecs: an image VAE frame by frame, and the causal video VAE of Wan, through diffusers.
+
+Weights are read from a local folder in diffusers' format (config.json and safetensors); nothing is downloaded. What
+needs only shapes reads config.json alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import missing, unknown
+from .codec import Codec, Shape
+from .pixels import to_float, to_uint8
+
+# What latents are multiplied by, so that their standard deviation is about 1, where a config does not say it.
+SCALES = {"sd": 0.18215, "sdxl": 0.13025}
+RAW = ("uint8", "float")
+
+
+@lru_cache(maxsize=64)
+def read_config(folder: str, kind: str) -> dict[str, Any]:
+    """config.json of a VAE folder. Errors: ValueError where there is none or it describes something else."""
+    file = Path(folder).expanduser() / "config.json"
+    if not file.is_file():
+        inside = file.parent / "vae" / "config.json"
+        hint = f"; did you mean {inside.parent}?" if inside.is_file() else ""
+        raise ValueError(f"{file} does not exist; folder must hold a {kind} in diffusers' format{hint}")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    found = config.get("_class_name") if isinstance(config, dict) else None
+    if found != kind:
+        raise ValueError(f"{file} describes {found!r}; possible here: {kind!r}")
+    return config
+
+
+@lru_cache(maxsize=4)
+def load(folder: str, kind: str, device: str) -> Any:
+    """The frozen module of a VAE folder on a device, in float32. Errors: ValueError for missing or unsafe weights."""
+    read_config(folder, kind)
+    try:
+        import diffusers
+    except ImportError as error:
+        raise missing("diffusers", "hf") from error
+    path = str(Path(folder).expanduser())
+    try:
+        module, info = getattr(diffusers, kind).from_pretrained(
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True, torch_dtype=torch.float32
+        )
+    except OSError as error:
+        raise ValueError(f"{path} holds no readable safetensors weights of a {kind}: {error}") from error
+    if info["missing_keys"] or info["unexpected_keys"]:
+        lacking, extra = sorted(info["missing_keys"])[:3], sorted(info["unexpected_keys"])[:3]
+        raise ValueError(f"weights in {path} do not fit its config.json; missing: {lacking}, unexpected: {extra}")
+    return module.requires_grad_(False).eval().to(device)
+
+
+def _in_parts(run: Callable[[Tensor], Tensor], values: Tensor, size: int) -> Tensor:
+    """`run` on `size` rows at a time; there is at least one row."""
+    return torch.cat([run(part) for part in values.split(size)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Autoencoder:
+    """What the two have in common: latent = (z - offset) / scale, with z the posterior's mode or a sample of it."""
+
+    folder: str
+    sample: bool = False
+    microbatch: int = 1
+    raw: Literal["uint8", "float"] = "uint8"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", str(self.folder))
+        if self.raw not in RAW:
+            raise unknown("raw values", self.raw, RAW)
+        if self.microbatch < 1:
+            raise ValueError(f"microbatch={self.microbatch} must be at least 1")
+
+    def _draw(self, moments: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Mean and log variance (n, ..., 2 C) -> mode or sample (n, ..., C); noise does not depend on `microbatch`."""
+        mean, logvar = moments.chunk(2, -1)
+        if not self.sample:
+            return mean
+        if generator is None:
+            raise ValueError(f"{type(self).__name__}(sample=True) needs a generator to encode")
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
+        return mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
+
+    def _to_float(self, raw: Tensor) -> Tensor:
+        if self.raw == "uint8":
+            return to_float(raw)
+        if not raw.is_floating_point():
+            raise ValueError(f"{type(self).__name__}(raw='float') expects floats in [-1, 1], got {raw.dtype}")
+        return raw.float()
+
+    def _from_float(self, x: Tensor) -> Tensor:
+        return to_uint8(x) if self.raw == "uint8" else x.float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAE(_Autoencoder):
+    """Image VAE (diffusers' AutoencoderKL), frame by frame: (B, T, H, W, 3) <-> (B, T, H / f, W / f, C) float32.
+
+    folder      holds config.json and safetensors; f and C are read from the config
+    scale       latent = (z - shift) * scale; a number, "sd" or "sdxl" for theirs, or None for the config's
+    shift       None: the config's, 0 where it has none
+    sample      draw from the posterior with the generator given to `encode`; False: its mode
+    microbatch  frames that run at once
+    raw         "uint8", or "float" in [-1, 1] (behind another codec in a `Chain`)
+
+    The inverse is the decoder: close to the input for images like those the VAE was trained on, never exact.
+    """
+
+    scale: float | str | None = None
+    shift: float | None = None
+    microbatch: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.scale, str) and self.scale not in SCALES:
+            raise unknown("scale", self.scale, SCALES)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json; the weights are not touched."""
+        return read_config(self.folder, "AutoencoderKL")
+
+    @property
+    def factor(self) -> int:
+        """f, pixels to a side of one latent cell."""
+        return 2 ** (len(self.config["block_out_channels"]) - 1)
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """Latent (T, H, W, C) -> raw (T, f H, f W, 3). Errors: ValueError where C is not the VAE's."""
+        frames, height, width = _checked(shape, self.config["latent_channels"], self)
+        return frames, _times(height, self.factor), _times(width, self.factor), self.config.get("in_channels", 3)
+
+    def covers(self, frame: int) -> range:
+        return range(frame, frame + 1)
+
+    def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
+        return self
+
+    def _offset_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Latent = (z - offset) / scale, each () or (C,)."""
+        config = self.config
+        scale = SCALES[self.scale] if isinstance(self.scale, str) else self.scale
+        by = config.get("scaling_factor", SCALES["sd"]) if scale is None else scale
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        offset = torch.tensor(mean or config.get("shift_factor") or 0.0 if self.shift is None else self.shift)
+        return offset.to(device), (torch.tensor(std if std and scale is None else 1.0) / by).to(device)
+
+    @torch.no_grad()
+    def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, H, W, 3) -> (B, T, H / f, W / f, C) float32. Errors: ValueError where f does not divide H or W."""
+        b, frames, height, width = raw.shape[:4]
+        f, channels = self.factor, self.config["latent_channels"]
+        _divides(f, height, width, self)
+        x = self._to_float(raw)
+        if not b * frames:
+            return x.new_zeros(b, frames, height // f, width // f, channels)
+        module = load(self.folder, "AutoencoderKL", str(raw.device))
+
+        def moments(part: Tensor) -> Tensor:
+            posterior = module.encode(part.movedim(-1, 1), return_dict=False)[0]
+            return torch.cat([posterior.mean, posterior.logvar], 1).movedim(1, -1).float()
+
+        z = self._draw(_in_parts(moments, x.flatten(0, 1), self.microbatch), generator)
+        offset, scale = self._offset_scale(raw.device)
+        return ((z - offset) / scale).unflatten(0, (b, frames))
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, C) -> (B, T, f H, f W, 3)."""
+        _checked(x.shape[1:], self.config["latent_channels"], self)
+        b, frames = x.shape[:2]
+        if not b * frames:
+            height, width, channels = self.raw_shape(x.shape[1:])[1:]
+            return self._from_float(x.new_zeros(b, frames, height, width, channels))  # type: ignore[arg-type]
+        module = load(self.folder, "AutoencoderKL", str(x.device))
+        offset, scale = self._offset_scale(x.device)
+
+        def pictures(part: Tensor) -> Tensor:
+            picture = module.decode(part.movedim(-1, 1), return_dict=False)[0].movedim(1, -1)
+            return self._from_float(picture)
+
+        z = x.float().flatten(0, 1) * scale + offset
+        return _in_parts(pictures, z, self.microbatch).unflatten(0, (b, frames))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanVAE(_Autoencoder):
+    """Causal video VAE of Wan (diffusers' AutoencoderKLWan): (B, 4 T - 3, H, W, 3) <-> (B, T, H / f, W / f, C) float32.
+
+    Latent frame 0 stands for data frame 0 alone, latent frame n for data frames 4 n - 3 .. 4 n; it sees no later one.
+    Latents are normalised by the config's latents_mean and latents_std. f and C are read from the config.
+
+    folder      holds config.json and safetensors
+    sample      draw from the posterior with the generator given to `encode`; False: its mode
+    microbatch  videos that run at once
+    raw         "uint8", or "float" in [-1, 1] (behind another codec in a `Chain`)
+
+    The inverse is the decoder: close to the input for videos like those the VAE was trained on, never exact.
+    """
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json; the weights are not touched. Errors: ValueError where time is not shrunk by 4."""
+        config = read_config(self.folder, "AutoencoderKLWan")
+        shrunk = 2 ** sum(config["temperal_downsample"])
+        if shrunk != 4:  # diffusers encodes and decodes in groups of 4 frames, whatever the config says
+            raise ValueError(f"{self.folder}/config.json shrinks time by {shrunk}; possible: 4")
+        if not config.get("latents_mean") or not config.get("latents_std"):
+            raise ValueError(f"{self.folder}/config.json has no latents_mean and latents_std")
+        return config
+
+    @property
+    def factor(self) -> int:
+        """f, pixels to a side of one latent cell."""
+        return 2 ** len(self.config["temperal_downsample"]) * (self.config.get("patch_size") or 1)
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """Latent (T, H, W, C) -> raw (4 T - 3, f H, f W, 3). Errors: ValueError where C is not the VAE's."""
+        frames, height, width = _checked(shape, self.config["z_dim"], self)
+        channels = self.config.get("in_channels", 3) // (self.config.get("patch_size") or 1) ** 2
+        times = None if frames is None else 4 * frames - 3
+        return times, _times(height, self.factor), _times(width, self.factor), channels
+
+    def covers(self, frame: int) -> range:
+        return range(max(0, 4 * frame - 3), 4 * frame + 1)
+
+    def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
+        return self
+
+    def windows(self, array: np.ndarray) -> np.ndarray:
+        """An episode (n, H, W, 3) -> (1, 4 k + 1, H, W, 3), as much of it as `encode` takes."""
+        return array[None, : len(array) - (len(array) - 1) % 4]
+
+    def _mean_std(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        config = self.config
+        return torch.tensor(config["latents_mean"], device=device), torch.tensor(config["latents_std"], device=device)
+
+    @torch.no_grad()
+    def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, 4 T - 3, H, W, 3) -> (B, T, H / f, W / f, C) float32.
+
+        Errors: ValueError for another number of frames, or where f does not divide H or W.
+        """
+        b, frames, height, width = raw.shape[:4]
+        f = self.factor
+        if frames % 4 != 1:
+            near = max(1, frames - (frames - 1) % 4)
+            raise ValueError(f"WanVAE encodes 1 + 4 k frames, got {frames}; nearest: {near} or {near + 4}")
+        _divides(f, height, width, self)
+        x = self._to_float(raw)
+        if not b:
+            return x.new_zeros(0, 1 + frames // 4, height // f, width // f, self.config["z_dim"])
+        module = load(self.folder, "AutoencoderKLWan", str(raw.device))
+
+        def moments(part: Tensor) -> Tensor:
+            posterior = module.encode(part.movedim(-1, 1), return_dict=False)[0]
+            return torch.cat([posterior.mean, posterior.logvar], 1).movedim(1, -1).float()
+
+        z = self._draw(_in_parts(moments, x, self.microbatch), generator)
+        mean, std = self._mean_std(raw.device)
+        return (z - mean) / std
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, C) -> (B, 4 T - 3, f H, f W, 3)."""
+        shape = self.raw_shape(tuple(x.shape[1:]))
+        if not len(x):
+            return self._from_float(x.new_zeros(0, *shape))  # type: ignore[arg-type]
+        module = load(self.folder, "AutoencoderKLWan", str(x.device))
+        mean, std = self._mean_std(x.device)
+
+        def videos(part: Tensor) -> Tensor:
+            return self._from_float(module.decode(part.movedim(-1, 1), return_dict=False)[0].movedim(1, -1))
+
+        return _in_parts(videos, x.float() * std + mean, self.microbatch)
+
+
+def _times(n: int | None, factor: int) -> int | None:
+    return None if n is None else n * factor
+
+
+def _checked(shape: Shape, channels: int, codec: _Autoencoder) -> tuple[int | None, int | None, int | None]:
+    """T, H, W of a latent shape (T, H, W, C)."""
+    if len(shape) != 4 or shape[3] not in (None, channels):
+        raise ValueError(f"{codec.folder} has {channels} latent channels: expected (T, H, W, {channels}), got {shape}")
+    return shape[0], shape[1], shape[2]
+
+
+def _divides(factor: int, height: int, width: int, codec: _Autoencoder) -> None:
+    if height % factor or width % factor:
+        raise ValueError(f"{codec.folder} needs height and width to be multiples of {factor}, got {height} x {width}")
