@@ -95,10 +95,8 @@ def test_image_latents_equal_those_of_diffusers(image_folder: Path) -> None:
     torch.testing.assert_close(floats.decode(x), pictures, atol=1e-5, rtol=1e-5)
     assert torch.equal(floats.encode(raw.float() / 127.5 - 1), x)
     decoded = codec.decode(x)
-    assert (
-        decoded.dtype == torch.uint8 and decoded.shape == raw.shape
+    assert decoded.dtype == torch.uint8 and decoded.shape == raw.shape
     assert torch.equal(decoded, Pixels().decode(pictures))
-    )
 
 
 def test_scale_and_shift(image_folder: Path) -> None:
