@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export MUJOCO_GL ?= egl
 WORKERS ?= 2
 
-.PHONY: venv rendering check format test test-slow demo
+.PHONY: venv rendering check format tree test test-slow demo
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -37,6 +37,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Draws the tree in README.md anew.
+tree: $(STAMP)
+	$(BIN)/python tools/draw_tree.py
 
 test: $(STAMP) rendering
 	$(BIN)/python -m pytest -n $(WORKERS)

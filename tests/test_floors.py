@@ -14,11 +14,11 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 
 # docs/concepts.md says what lives where. A folder stands for all of its files.
 FLOORS = {
-    0: "path tree errors dice",
+    0: "path tree errors dice plain",
     1: "modality batch codecs encoders query",
     2: "timesteps layout nn backbones conditioning",
     3: "model",
-    4: "objective guidance schedule solver",
+    4: "objective guidance schedule intake solver",
     5: "recipe pretrained",
     6: "train evaluate rollout report",
     7: "cli recipes interop",
