@@ -1,0 +1,25 @@
+"""The data side: data sets as they lie on disk, windows over them, and batches that are functions of their number."""
+
+from __future__ import annotations
+
+from .cache import Cached
+from .collate import collate
+from .loader import Loader
+from .mixture import Mixture
+from .source import Dataset, Episode, Facts, Sample, Source, UntidyData, open_dataset
+from .window import Windows
+
+__all__ = [
+    "Cached",
+    "Dataset",
+    "Episode",
+    "Facts",
+    "Loader",
+    "Mixture",
+    "Sample",
+    "Source",
+    "UntidyData",
+    "Windows",
+    "collate",
+    "open_dataset",
+]

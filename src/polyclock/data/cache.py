@@ -1,0 +1,154 @@
+"""Cameras decoded once at the size that training wants, kept as plain uint8 arrays in memory or in a folder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import unknown
+from ..modality import Signal
+from .source import Dataset, Episode, Facts
+
+Size = tuple[int, int]
+PIECE = 64  # frames decoded at a time, so that full-size pictures never pile up
+
+
+class Cached:
+    """A data set whose cameras are read from memory; everything else is passed on.
+
+    `wanted` is the signals of a recipe, or {camera: (H, W)}. The pictures lie in one array per camera and size, in
+    `folder` as memory-mapped .npy files (named by the data set's fingerprint, written aside and renamed, so an
+    interrupted run leaves none that is half full), or in memory where `folder` is None.
+    Errors: ValueError for a camera that the data do not have, and those of reading.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        wanted: Mapping[str, Signal] | Mapping[str, Size],
+        folder: str | Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self._arrays: dict[tuple[str, Size], np.ndarray] = {}
+        self._first: dict[int, int] = {}
+        total = 0
+        for e in dataset.episodes:
+            self._first[e.index] = total
+            total += e.length
+        for key, size in _pairs(wanted, dataset.facts):
+            channels = dataset.facts.columns[key][-1]
+            if channels is None or not self._is_uint8(key):
+                continue
+            shape = (total, *size, int(channels))
+            self._arrays[key, size] = self._open(key, size, shape, folder, workers or os.cpu_count() or 1)
+
+    def _is_uint8(self, key: str) -> bool:
+        """16-bit planes are passed through: they are not pictures and may be larger than memory."""
+        episode = next((e for e in self.dataset.episodes if e.length and self.dataset.has(e.index, key)), None)
+        value = None if episode is None else self.dataset.read(episode.index, key, [0])
+        return isinstance(value, np.ndarray) and value.dtype == np.uint8
+
+    def _open(self, key: str, size: Size, shape: tuple[int, ...], folder: str | Path | None, workers: int) -> np.ndarray:
+        if folder is None:
+            array = np.zeros(shape, np.uint8)
+            self._fill(array, key, size, workers)
+            return array
+        name = hashlib.sha256(f"{self.dataset.fingerprint}/{key}/{size}".encode()).hexdigest()[:32]
+        path = Path(folder) / f"{name}.npy"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{name}-{uuid.uuid4().hex}.part")
+            try:
+                array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
+                self._fill(array, key, size, workers)
+                array.flush()
+                with open(aside, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(aside, path)
+            finally:
+                aside.unlink(missing_ok=True)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"{path} holds {array.dtype} {array.shape}, expected uint8 {shape}; remove it to decode anew")
+        return array
+
+    def _fill(self, array: np.ndarray, key: str, size: Size, workers: int) -> None:
+        episodes = [e for e in self.dataset.episodes if self.dataset.has(e.index, key)]
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(partial(self._decode, array, key, size), episodes))
+
+    def _decode(self, array: np.ndarray, key: str, size: Size, episode: Episode) -> None:
+        first = self._first[episode.index]
+        for begin in range(0, episode.length, PIECE):
+            frames = range(begin, min(begin + PIECE, episode.length))
+            array[first + begin : first + frames.stop] = self.dataset.read(episode.index, key, frames, size)
+
+    @property
+    def facts(self) -> Facts:
+        return self.dataset.facts
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        return self.dataset.episodes
+
+    @property
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint
+
+    def has(self, episode: int, key: str) -> bool:
+        """Whether this episode has this column."""
+        return self.dataset.has(episode, key)
+
+    def column(self, key: str) -> Iterator[np.ndarray]:
+        """One (length, *S, C) array per episode that has the column, at its own size."""
+        return self.dataset.column(key)
+
+    def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
+        """As the data set reads; (n, H, W, C) uint8 from memory for a camera and size that were asked for."""
+        array = None if size is None else self._arrays.get((key, tuple(size)))
+        if array is None:
+            return self.dataset.read(episode, key, frames, size)
+        found = next((e for e in self.dataset.episodes if e.index == episode), None)
+        if found is None or not self.dataset.has(episode, key):
+            return self.dataset.read(episode, key, frames, size)
+        rows = np.asarray(frames, np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= found.length):
+            raise ValueError(f"episode {episode}: frame {int(rows.max())} of {found.length}")
+        return array[self._first[episode] + rows]
+
+    def only(self, indices: Iterable[int]) -> Cached:
+        """These episodes alone, with the same arrays."""
+        return self._with(self.dataset.only(indices))
+
+    def without(self, indices: Iterable[int]) -> Cached:
+        """All but these episodes, with the same arrays."""
+        return self._with(self.dataset.without(indices))
+
+    def _with(self, dataset: Dataset) -> Cached:
+        other = copy.copy(self)
+        other.dataset = dataset
+        return other
+
+
+def _pairs(wanted: Mapping[str, Signal] | Mapping[str, Size], facts: Facts) -> list[tuple[str, Size]]:
+    """(camera, size) pairs, each once; signals that the data lack or that are no sized video are left out."""
+    pairs: dict[tuple[str, Size], None] = {}
+    for name, value in wanted.items():
+        if isinstance(value, Signal):
+            if value.kind != "video" or value.key not in facts.columns or None in value.shape[1:3]:
+                continue
+            pairs[value.key, (int(value.shape[1] or 0), int(value.shape[2] or 0))] = None
+        elif name not in facts.cameras:
+            raise unknown("camera", name, facts.cameras)
+        else:
+            pairs[name, (int(value[0]), int(value[1]))] = None
+    return list(pairs)

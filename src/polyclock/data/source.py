@@ -1,0 +1,239 @@
+"""Where samples come from: what a data set is, what a source is, and `open_dataset`, which finds out the format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..codecs.codec import Shape
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".gif")
+TABLE_SUFFIXES = (".csv", ".jsonl")
+
+
+class UntidyData(UserWarning):
+    """Something in a data set is not as its metadata say, and how it was taken; the data can be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a data set holds, seen in the files and not only declared.
+
+    fps         data frames per second
+    cameras     video columns
+    action_dim  numbers in an action; state_dim: numbers in `observation.state`; None where there is none
+    tasks       sentences of the episodes that are here
+    columns     shape of one frame of each column: (*S, C), None where it varies; () for the sentence "task"
+    """
+
+    fps: float
+    cameras: tuple[str, ...]
+    action_dim: int | None
+    state_dim: int | None
+    tasks: tuple[str, ...]
+    columns: dict[str, Shape]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One recording: its number in the data set, its length in data frames, its sentences."""
+
+    index: int
+    length: int
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample; a name that the data lack is absent.
+
+    values[name]  (T', *S, C) uint8 (video) or float32 (vector), or a str
+    valid[name]   (T',) bool: False for frames that only pad the end of an episode
+    where         which episode and frame this is, for messages
+    """
+
+    values: dict[str, np.ndarray | str]
+    valid: dict[str, np.ndarray] = field(default_factory=dict)
+    where: str = ""
+
+
+class Dataset(Protocol):
+    """Episodes of aligned columns. `read` may be called from several threads at once."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """In rising index; gaps are allowed."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over metadata, file names and sizes, and the choice of episodes."""
+        ...
+
+    def has(self, episode: int, key: str) -> bool:
+        """Whether this episode has this column."""
+        ...
+
+    def read(
+        self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
+    ) -> np.ndarray | str:
+        """(n, *S, C) of the data frames asked for, in their order; videos at `size` (H, W); a str for "task"."""
+        ...
+
+    def column(self, key: str) -> Iterator[np.ndarray]:
+        """One (length, *S, C) array per episode that has the column."""
+        ...
+
+    def only(self, indices: Iterable[int]) -> Dataset:
+        """The same data set with these episodes alone."""
+        ...
+
+    def without(self, indices: Iterable[int]) -> Dataset:
+        """The same data set without these episodes."""
+        ...
+
+
+class Source(Protocol):
+    """Anything that gives samples by number. A source may also have `draw(epoch, i)`, which the loader prefers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Sample: ...
+
+
+def rational(rate: float | Fraction) -> Fraction:
+    """A rate in 1/s as an exact fraction; 29.97, 23.976, ... are read as the NTSC rates n * 1000 / 1001.
+
+    Errors: ValueError for a rate that is not positive and finite.
+    """
+    if isinstance(rate, Fraction):
+        value = rate
+    elif not np.isfinite(rate) or rate <= 0:
+        raise ValueError(f"a rate of {rate} frames per second; it must be positive and finite")
+    else:
+        value = Fraction(rate).limit_denominator(1_000_000)
+        ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
+        if value.denominator != 1 and abs(rate - float(ntsc)) < 0.005:
+            value = ntsc
+    if value <= 0:
+        raise ValueError(f"a rate of {rate} frames per second; it must be positive")
+    return value
+
+
+def chosen(episodes: Sequence[Episode], indices: Iterable[int], *, keep: bool) -> tuple[Episode, ...]:
+    """The episodes whose numbers are among `indices` (`keep`) or are not; ValueError for a number that is not here."""
+    numbers = {int(i) for i in indices}
+    absent = sorted(numbers - {e.index for e in episodes})
+    if absent:
+        raise ValueError(f"episode {absent[0]} is not in the data; possible: {spans([e.index for e in episodes])}")
+    left = tuple(e for e in episodes if (e.index in numbers) == keep)
+    if not left:
+        raise ValueError(f"no episode is left of {spans([e.index for e in episodes])}")
+    return left
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """[0, 1, 2, 7] -> "0-2, 7"; at most eight spans are written out."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and n == parts[-1][1] + 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    text = [str(a) if a == b else f"{a}-{b}" for a, b in parts[:8]]
+    return ", ".join(text + (["..."] if len(parts) > 8 else [])) or "none"
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a LeRobot folder (v2.0, v2.1, v3.x), a CSV or JSONL of videos, or a folder of videos, as it lies.
+
+    Errors: ValueError when it is none of these, saying what was found.
+    """
+    from .formats import folder, lerobot
+
+    root = Path(path)
+    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
+        return folder.open_table(root)
+    if not root.is_dir():
+        what = "a file of another kind" if root.is_file() else "not there"
+        raise ValueError(f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos")
+    info = root / "meta" / "info.json"
+    if info.is_file():
+        return lerobot.open_lerobot(root)
+    tables = sorted(p for p in root.iterdir() if p.suffix.lower() in TABLE_SUFFIXES)
+    if len(tables) == 1:
+        return folder.open_table(tables[0])
+    if len(tables) > 1:
+        raise ValueError(f"{root} holds {len(tables)} tables ({tables[0].name}, {tables[1].name}, ...); open one of them")
+    if any(p.suffix.lower() in VIDEO_SUFFIXES for p in root.iterdir()):
+        return folder.open_folder(root)
+    below = sorted(str(p.parent.parent) for p in root.glob("*/meta/info.json")) or sorted(
+        str(p.parent.parent) for p in root.glob("*/*/meta/info.json")
+    )
+    if below:
+        raise ValueError(f"{root} is not a data set but holds some; open one of them: {', '.join(below[:8])}")
+    found = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
+    raise ValueError(
+        f"{root} is no data set that can be read: found {found}; possible: meta/info.json (LeRobot v2.0, v2.1, v3), "
+        f"videos ({', '.join(VIDEO_SUFFIXES)}), or a .csv or .jsonl with the columns video, prompt, ..."
+    )
+
+
+def load_json(path: Path) -> dict:
+    """One JSON object; ValueError naming the file otherwise."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def load_jsonl(path: Path) -> list[dict]:
+    """One JSON object a line; ValueError naming file and line otherwise."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}, is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}, is not a JSON object")
+        rows.append(row)
+    return rows
+
+
+def fill(template: str, **values: object) -> str:
+    """Fill `{name}` and `{name:03d}` in a path template that a data set brought; nothing else is evaluated.
+
+    Errors: ValueError for an unknown name, another kind of field, or a path that would leave the data set.
+    """
+
+    def put(match: re.Match) -> str:
+        name, width = match[1], match[2]
+        if name not in values:
+            raise ValueError(f"path template {template!r} asks for {name!r}; possible: {', '.join(values)}")
+        value = values[name]
+        return f"{value:0{int(width)}d}" if width and isinstance(value, int) else str(value)
+
+    text = re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", put, template)
+    if "{" in text or "}" in text or "\\" in text or text.startswith("/") or ".." in text.split("/"):
+        raise ValueError(f"path template {template!r} gives {text!r}, which is not a plain path inside the data set")
+    return text
