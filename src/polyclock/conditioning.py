@@ -1,0 +1,117 @@
+"""Conditions inside the network: encoders, projections and nulls, and what they look like once encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from .errors import unknown
+from .modality import Condition
+from .nn.embed import scatter
+from .nn.modulation import key
+
+
+@dataclass(frozen=True)
+class Given:
+    """Encoded conditions of B samples, nulls in place: computed once, used at every solver step.
+
+    features[name] (B, D) for the global route, (B, L, D) for the others; masks[name] (B, L), True for real tokens.
+    """
+
+    features: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Conditioner(nn.Module):
+    """Encodes conditions and knows their nulls."""
+
+    def __init__(self, conditions: Mapping[str, Condition], dim: int) -> None:
+        super().__init__()
+        self.conditions = dict(conditions)
+        self.encoder, self.project = nn.ModuleDict(), nn.ModuleDict()
+        self.null = nn.ParameterDict()
+        for name, c in conditions.items():
+            width = c.encoder.width
+            if c.route == "global":
+                if c.encoder.length is None and not c.shape:
+                    raise ValueError(f"condition {name!r} takes the global route, so its encoder must state a length")
+                width *= c.encoder.length or int(c.shape[0] or 1)
+            self.encoder[key(name)] = c.encoder.build(c.shape)
+            self.project[key(name)] = nn.Linear(width, dim)
+            if not c.required:
+                self.null[key(name)] = nn.Parameter(0.02 * torch.randn(dim))
+
+    def forward(
+        self,
+        values: Mapping[str, Tensor | list[str]],
+        rows: Mapping[str, Tensor],
+        size: int,
+        drop: Mapping[str, Tensor] | None = None,
+    ) -> Given:
+        """values[name] of the samples rows[name] (b,) -> `Given` for all B; drop[name] (B,) True: its null.
+
+        Errors: a required condition that some sample lacks, an unknown name.
+        """
+        for name in values:
+            if name not in self.conditions:
+                raise unknown("condition", name, self.conditions)
+        features, masks = {}, {}
+        device = next(self.parameters()).device if self.conditions else torch.device("cpu")
+        for name, c in self.conditions.items():
+            have = rows.get(name, torch.zeros(0, dtype=torch.long, device=device))
+            lacking = torch.ones(size, dtype=torch.bool, device=device).index_fill(0, have, False)
+            if c.required and lacking.any():
+                raise ValueError(f"condition {name!r} is required, but {int(lacking.sum())} of {size} samples lack it")
+            if drop and name in drop:
+                lacking = lacking | drop[name].to(device)
+            feature, mask = self._encode(name, c, values.get(name, []), have, size)
+            features[name], masks[name] = self._with_null(name, feature, mask, lacking)
+        return Given(features, masks)
+
+    def _encode(
+        self, name: str, c: Condition, values: Tensor | list[str], rows: Tensor, size: int
+    ) -> tuple[Tensor, Tensor]:
+        """(B, D) or (B, L, D), and the mask (B, L)."""
+        linear = self.project[key(name)]
+        dim = linear.out_features
+        if not len(rows):
+            shape = (size, dim) if c.route == "global" else (size, 1, dim)
+            zeros = linear.weight.new_zeros(shape)
+            return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
+        out = self.encoder[key(name)](values)
+        feature, mask = out if isinstance(out, tuple) else (out, None)
+        if mask is None:
+            mask = torch.ones(feature.shape[:2], dtype=torch.bool, device=feature.device)
+        feature = linear(feature.flatten(1) if c.route == "global" else feature)
+        return scatter(feature, rows, size), scatter(mask, rows, size)
+
+    def _with_null(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
+        if key(name) not in self.null:
+            return feature, mask
+        where = lacking.view(-1, *[1] * (feature.ndim - 1))
+        feature = torch.where(where, self.null[key(name)].to(feature.dtype), feature)
+        first = torch.zeros_like(mask)
+        first[:, 0] = True
+        return feature, torch.where(lacking[:, None], first, mask)
+
+    def without(self, given: Given, names: Collection[str]) -> Given:
+        """`given` with the named conditions replaced by their nulls. Errors: a required one."""
+        features, masks = dict(given.features), dict(given.masks)
+        for name in names:
+            if self.conditions[name].required:
+                raise ValueError(f"condition {name!r} is required and has no null to be dropped to")
+            every = torch.ones(len(features[name]), dtype=torch.bool, device=features[name].device)
+            features[name], masks[name] = self._with_null(name, features[name], masks[name], every)
+        return replace(given, features=features, masks=masks)
+
+
+def stack(givens: list[Given]) -> Given:
+    """Several encoded batches as one, along B."""
+    first = givens[0]
+    return Given(
+        {n: torch.cat([g.features[n] for g in givens]) for n in first.features},
+        {n: torch.cat([g.masks[n] for g in givens]) for n in first.masks},
+    )

@@ -1,0 +1,292 @@
+"""The world model: noisy modalities at their own times, and conditions, to one prediction per modality.
+
+    tokens(stream) = sum_m embed_m(patch(x_m)) + fused conditions     inside a stream: add
+    h              = cat(tokens(stream) for stream in layout)         across streams: side by side
+    out_m          = unpatch(head_m(h[stream of m]))                  every modality reads its own stream
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from .backbones.dit import DiT
+from .batch import Batch
+from .conditioning import Conditioner, Given
+from .dice import Dice
+from .errors import unknown
+from .layout import AXES, Layout, Stream
+from .modality import Condition, Modality
+from .nn.block import Context, Run
+from .nn.embed import patchify, scatter, unpatchify
+from .nn.init import silent, xavier
+from .nn.modulation import REGISTERS, Modulation, Vectors, key, root
+from .timesteps import Pattern
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stream's place in the token sequence: `frames` of `tokens` each, from `start`."""
+
+    stream: Stream
+    start: int
+    frames: int
+    tokens: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.frames * self.tokens
+
+
+class WorldModel(nn.Module):
+    """x, t, conditions -> a prediction per modality. Built by `Recipe.build`.
+
+    `patterns` are the role patterns that its law trains; None: unknown, nothing is warned about.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        layout: Layout,
+        modulation: Modulation,
+        backbone: DiT,
+        conditions: Mapping[str, Condition] | None = None,
+        registers: int = 0,
+    ) -> None:
+        super().__init__()
+        layout.check(modalities)
+        self.modalities, self.layout, self.conditions = dict(modalities), layout, dict(conditions or {})
+        self.patterns: Sequence[Pattern] | None = None
+        self._check_names()
+        self.backbone = backbone.build(cross=any(c.route == "context" for c in self.conditions.values()))
+        self.per_second = backbone.per_second
+        dim = self.width = self.backbone.width
+        self.embed, self.head, self.view = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
+        for name, m in modalities.items():
+            if m.share:
+                self.view[key(name)] = nn.Parameter(torch.zeros(dim))
+                continue
+            self.embed[key(name)] = nn.Linear(m.channels, dim)
+            self.head[key(name)] = nn.Linear(dim, m.channels)
+        self.modulation = modulation.build(modalities, layout, dim, self.backbone.depth)
+        for part in (self.backbone, self.embed, self.head, self.modulation):
+            xavier(part)
+        for name, m in modalities.items():
+            if m.zero_init and not m.share:
+                silent(self.embed[key(name)])
+                silent(self.head[key(name)])
+        self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
+        self.conditioner = Conditioner(self.conditions, dim)
+        self.positions = {s.name: self._positions(s) for s in layout.streams}
+
+    def _check_names(self) -> None:
+        streams = [s.name for s in self.layout.streams]
+        for name, c in self.conditions.items():
+            if name in self.modalities:
+                raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
+            target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
+            for s in (*(c.to or ()), *((target,) if target else ())):
+                if s not in streams:
+                    raise unknown(f"stream for condition {name!r}", s, streams)
+        for name, m in self.modalities.items():
+            if m.share and (m.share not in self.modalities or self.modalities[m.share].share):
+                raise unknown(f"modality that {name!r} shares with", m.share, self.modalities)
+            if m.share and self.modalities[m.share].channels != m.channels:
+                raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
+
+    def _positions(self, stream: Stream) -> Tensor:
+        """(F * N, 3) over time (seconds times `per_second`), height and width (token index)."""
+        m = self.modalities[stream.of[0]]
+        spatial = (1, 1, *m.grid[1:])[-2:]
+        seconds = torch.tensor(m.seconds()) * self.per_second
+        axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
+        out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        if stream.at:
+            other = next(s for s in self.layout.streams if s.name == stream.at.stream)
+            axis = AXES[stream.at.axis]
+            out[:, axis] += self._positions(other)[:, axis].max() + 1
+        return out
+
+    @property
+    def device(self) -> torch.device:
+        return self.registers.device
+
+    @torch.no_grad()
+    def encode(self, batch: Batch, dice: Dice | None = None) -> Batch:
+        """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs."""
+        batch = batch.to(self.device)
+        values = dict(batch.values)
+        signals: dict[str, Modality | Condition] = {**self.modalities, **self.conditions}
+        for name, signal in signals.items():
+            raw = values.get(name)
+            if not isinstance(raw, Tensor):
+                continue
+            values[name] = encode_signal(self.codec(name), raw, name, dice and dice.at(batch.rows[name]))
+        return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
+
+    def codec(self, name: str):
+        """The codec of a modality (its own or the one it shares) or condition."""
+        if name in self.conditions:
+            return self.conditions[name].codec
+        return self.modalities[root(name, self.modalities)].codec
+
+    def forward(
+        self,
+        x: Mapping[str, Tensor],
+        t: Mapping[str, Tensor],
+        given: Given | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+        size: int | None = None,
+    ) -> dict[str, Tensor]:
+        """x[name] (b, T, *S, C) noisy, t[name] (b, F), rows[name] (b,) of `size` samples -> predictions like x.
+
+        Names missing from x have no tokens. `rows` None: every sample has every name.
+        """
+        size = size or len(next(iter(x.values())))
+        if rows is None:
+            rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
+        given = given or self.conditioner({}, {}, size)
+        live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
+        stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
+        vectors = self.modulation(stamps, rows, size, self._global(given, size))
+
+        prefix, prefix_mask = self._prefix(given, size)
+        h, segments = [prefix], []
+        for s in live:
+            tokens = self._tokens(s, x, rows, given, size)
+            start = sum(part.shape[1] for part in h)
+            segments.append(Segment(s, start, *tokens.shape[1:3]))
+            h.append(tokens.flatten(1, 2))
+        tokens = torch.cat(h, 1)
+        if torch.is_grad_enabled() and any(not len(v) for v in (*x.values(), *rows.values())):
+            tokens = tokens + self._idle()
+        y = self.backbone(
+            tokens,
+            self._runs(prefix.shape[1], segments, vectors),
+            self._places(prefix, segments),
+            self._mask(prefix_mask, segments, rows, size),
+            self._contexts(segments, given),
+        )
+        out = {}
+        for s in segments:
+            part = y[:, s.start : s.stop].unflatten(1, (s.frames, s.tokens))
+            for n in (n for n in s.stream.of if n in x):
+                m = self.modalities[n]
+                mine = part if len(rows[n]) == size else part[rows[n]]
+                out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), m.grid, m.patch)
+        return out | {n: v for n, v in x.items() if n not in out}
+
+    def _idle(self) -> Tensor:
+        """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""
+        return torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+
+    def _global(self, given: Given, size: int) -> Tensor:
+        """(B, D): the sum of all conditions on the global route."""
+        parts = [given.features[n] for n, c in self.conditions.items() if c.route == "global"]
+        return torch.stack(parts).sum(0) if parts else self.registers.new_zeros(size, self.width)
+
+    def _prefix(self, given: Given, size: int) -> tuple[Tensor, Tensor]:
+        """Registers and conditions on the token route: (B, L0, D) and the mask (B, L0)."""
+        parts = [self.registers.expand(size, -1, -1)]
+        masks = [torch.ones(parts[0].shape[:2], dtype=torch.bool, device=self.device)]
+        for name, c in self.conditions.items():
+            if c.route == "tokens":
+                parts.append(given.features[name])
+                masks.append(given.masks[name])
+        return torch.cat(parts, 1), torch.cat(masks, 1)
+
+    def _tokens(
+        self, stream: Stream, x: Mapping[str, Tensor], rows: Mapping[str, Tensor], given: Given, size: int
+    ) -> Tensor:
+        """(B, F, N, D): the sum over the stream's modalities and the conditions fused into it."""
+        names = [n for n in stream.of if n in x]
+        for group in stream.exclusive:
+            taken = torch.cat([rows[n] for n in group if n in x] or [torch.zeros(0)])
+            if taken.is_cpu and len(taken.unique()) < len(taken):
+                raise ValueError(f"a sample has more than one of {', '.join(group)}, which share one slot of the layout")
+        parts = []
+        for n in names:
+            tokens = self.embed[key(root(n, self.modalities))](patchify(x[n], self.modalities[n].patch))
+            if key(n) in self.view:
+                tokens = tokens + self.view[key(n)]
+            parts.append(scatter(tokens, rows[n], size))
+        for name, c in self.conditions.items():
+            if c.route == f"fuse:{stream.name}":
+                fused = given.features[name]  # (B, N, D) for all frames, (B, F * N, D), or a null (B, 1, D)
+                frames = parts[0].shape[1] if fused.shape[1] == parts[0].shape[1] * parts[0].shape[2] else 1
+                if fused.shape[1] not in (1, parts[0].shape[2], parts[0].shape[1] * parts[0].shape[2]):
+                    raise ValueError(
+                        f"condition {name!r} has {fused.shape[1]} tokens; stream {stream.name!r}, which it is fused "
+                        f"into, has {parts[0].shape[1]} frames of {parts[0].shape[2]}"
+                    )
+                parts.append(fused.unflatten(1, (frames, -1)).expand_as(parts[0]))
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def _runs(self, prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
+        """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
+        pieces = [(0, prefix, vectors.c[REGISTERS], None)] if prefix else []
+        for s in segments:
+            pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
+        runs = []
+        for _, group in groupby(pieces, key=lambda p: (id(p[2]), id(p[3]))):
+            same = list(group)
+            runs.append(Run(same[0][0], same[-1][1], same[0][2], same[0][3]))
+        return runs
+
+    def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
+        """(L, 3) positions; registers and condition tokens stand at the origin."""
+        parts = [self.positions[s.stream.name] for s in segments]
+        return torch.cat([torch.zeros(prefix.shape[1], 3), *parts]).to(prefix.device)
+
+    def _mask(
+        self, prefix: Tensor, segments: list[Segment], rows: Mapping[str, Tensor], size: int
+    ) -> Tensor | None:
+        """(B or 1, 1, 1 or L, L), True where a token may look; None: everywhere."""
+        length = segments[-1].stop
+        keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
+        keys[:, : prefix.shape[1]] = prefix
+        for s in segments:
+            have = torch.cat([rows[n] for n in s.stream.of if n in rows])
+            keys[:, s.start : s.stop] = torch.zeros_like(keys[:, :1]).index_fill(0, have, True)
+        sees = self.layout.sees
+        if not any(s.stream.name in sees for s in segments):
+            return None if bool(keys.all()) else keys[:, None, None]
+        who = torch.ones(length, length, dtype=torch.bool, device=prefix.device)
+        for s in segments:
+            for other in segments:
+                if other is not s and s.stream.name in sees and other.stream.name not in sees[s.stream.name]:
+                    who[s.start : s.stop, other.start : other.stop] = False
+        # Registers would leak between streams that must not see each other: they look at nothing but themselves.
+        who[: prefix.shape[1], prefix.shape[1] :] = False
+        return keys[:, None, None] & who
+
+    def _contexts(self, segments: list[Segment], given: Given) -> list[Context]:
+        """One context for each stretch of streams that attend to the same conditions."""
+        routed = [n for n, c in self.conditions.items() if c.route == "context"]
+
+        def attended(s: Segment) -> tuple[str, ...]:
+            if s.stream.context is not None:
+                return tuple(n for n in routed if n in s.stream.context)
+            return tuple(n for n in routed if self.conditions[n].to is None or s.stream.name in self.conditions[n].to)
+
+        out = []
+        for names, group in groupby(segments, key=attended):
+            same = list(group)
+            if names:
+                features = torch.cat([given.features[n] for n in names], 1)
+                masks = torch.cat([given.masks[n] for n in names], 1)
+                out.append(Context(same[0].start, same[-1].stop, features, masks))
+        return out
+
+
+def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None) -> Tensor:
+    """Raw values -> latents; a codec that samples does so with each sample's own generator."""
+    if not getattr(codec, "sample", False) or dice is None:
+        return codec.encode(raw)
+    if not len(raw):
+        return codec.encode(raw)
+    return torch.cat([codec.encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

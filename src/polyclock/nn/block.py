@@ -1,0 +1,103 @@
+"""The transformer block: adaptive layer norm with zero-initialised gates (DiT, Peebles and Xie 2023, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import CrossAttention, SelfAttention
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of the token sequence under one modulation: F frames of equally many tokens.
+
+    c (B, F or 1, D); table (B, depth, 6 D) or None.
+    """
+
+    start: int
+    stop: int
+    c: Tensor
+    table: Tensor | None
+
+    def view(self, h: Tensor) -> Tensor:
+        """h (B, L, D) -> (B, F or 1, tokens, D) of this stretch, without a copy where h is whole."""
+        return h[:, self.start : self.stop].unflatten(1, (self.c.shape[1], -1))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M)."""
+
+    start: int
+    stop: int
+    features: Tensor
+    mask: Tensor
+
+
+def along(h: Tensor, runs: Sequence[Run], apply) -> Tensor:
+    """`apply(view (B, F, N, D), i)` on the view of each run i of h (B, L, D), put together again to (B, L, D)."""
+    parts = [apply(run.view(h), i).flatten(1, 2) for i, run in enumerate(runs)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class Modulator(nn.Module):
+    """c (B, F, D) -> `count` vectors, each (B, F, 1, D), zero at the start."""
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.count, self.linear = count, nn.Linear(dim, count * dim)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, c: Tensor, table: Tensor | None = None) -> tuple[Tensor, ...]:
+        """table (B, count * D) is added to every frame."""
+        vectors = self.linear(F.silu(c))
+        if table is not None:
+            vectors = vectors + table[:, None]
+        return vectors[:, :, None].chunk(self.count, -1)
+
+
+class Block(nn.Module):
+    """Attention over all tokens, cross-attention to a context, and an MLP, modulated stretch by stretch."""
+
+    def __init__(self, dim: int, heads: int, ratio: int, qk_norm: bool, cross: bool) -> None:
+        super().__init__()
+        self.modulator = Modulator(dim, 6)
+        self.attention = SelfAttention(dim, heads, qk_norm)
+        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        if cross:
+            self.cross_norm, self.cross = nn.LayerNorm(dim), CrossAttention(dim, heads)
+
+    def forward(
+        self,
+        h: Tensor,  # (B, L, D)
+        runs: Sequence[Run],
+        index: int,  # place of this block in the stack, to pick from a modality table
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        contexts: Sequence[Context],
+    ) -> Tensor:
+        six = [self.modulator(r.c, None if r.table is None else r.table[:, index]) for r in runs]
+        norm = F.layer_norm(h, h.shape[-1:])
+        y = self.attention(along(norm, runs, lambda v, i: v * (1 + six[i][1]) + six[i][0]), rope, mask)
+        h = h + along(y, runs, lambda v, i: v * six[i][2])
+        if contexts:
+            h = self.look(h, contexts)
+        norm = F.layer_norm(h, h.shape[-1:])
+        y = self.mlp(along(norm, runs, lambda v, i: v * (1 + six[i][4]) + six[i][3]))
+        return h + along(y, runs, lambda v, i: v * six[i][5])
+
+    def look(self, h: Tensor, contexts: Sequence[Context]) -> Tensor:
+        """Cross-attention, each stretch to its own context; stretches without one pass through."""
+        parts, at = [], 0
+        for c in contexts:
+            parts.append(h[:, at : c.start])
+            part = h[:, c.start : c.stop]
+            parts.append(part + self.cross(self.cross_norm(part), c.features, c.mask))
+            at = c.stop
+        return torch.cat([*parts, h[:, at:]], 1)

@@ -1,0 +1,133 @@
+"""The one objective: every modality learns what its path asks for, at times that the law draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .dice import Dice
+from .modality import Modality, spread
+from .model import WorldModel
+from .timesteps import Draw, Law, Presence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annealed:
+    """A loss weight that falls from `start` to `end` over `steps` along half a cosine (constraint annealing)."""
+
+    start: float = 0.2
+    end: float = 0.0
+    steps: int = 1000
+
+    def at(self, step: int) -> float:
+        share = min(1.0, max(0.0, step / self.steps))
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def weight_at(weight: object, step: int) -> float:
+    """A modality's weight at a step: a number, or a schedule with `at(step)`."""
+    return float(weight) if isinstance(weight, int | float) else float(weight.at(step))  # type: ignore[attr-defined]
+
+
+def loss(
+    model: WorldModel,
+    batch: Batch,
+    law: Law,
+    dice: Dice,
+    *,
+    step: int = 0,
+    global_size: int | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a latent batch (`model.encode`): the weighted total, and each modality's own, all scalars.
+
+    A sample's loss for a modality is the mean over its learnt elements; a modality's loss is their sum divided by
+    `global_size` (None: this batch's size), so that the losses of a batch cut any way add up to the whole's.
+    """
+    rows, draw = _draw(model, batch, law, dice)
+    x_t, t, target, learn = {}, {}, {}, {}
+    for name, m in model.modalities.items():
+        r, keep = rows[name]
+        x = batch.values[name][keep]
+        x_t[name], t[name], target[name] = _noised(name, m, x, r, draw, dice)
+        learn[name] = draw.learn[name][r] & ~draw.drop.get(name, torch.zeros_like(draw.t[name][:, 0], dtype=bool))[r, None]
+        if name in batch.valid:
+            learn[name] = learn[name] & token_valid(batch.valid[name][keep], m)
+    given = model.conditioner(
+        {n: batch.values[n] for n in model.conditions if n in batch.values},
+        batch.rows,
+        batch.size,
+        {n: draw.drop[n] for n in model.conditions if n in draw.drop},
+    )
+    out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
+    parts = {}
+    for name, m in model.modalities.items():
+        parts[name] = mean_learnt(out[name], target[name], learn[name], m).sum() / (global_size or batch.size)
+    total = sum(weight_at(m.weight, step) * parts[name] for name, m in model.modalities.items())
+    assert isinstance(total, Tensor)
+    return total, parts
+
+
+def mean_learnt(out: Tensor, target: Tensor, learn: Tensor, m: Modality) -> Tensor:
+    """(b,): each sample's mean squared error over its learnt frames (b, F); 0 where it learns nothing."""
+    mask = spread(learn.float(), target.ndim, m.patch[0]).expand_as(target)
+    # A value that is not learnt may be anything, also not finite: select before multiplying.
+    error = torch.where(mask > 0, (out.float() - target) ** 2, 0.0)
+    return error.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
+
+
+def token_valid(valid: Tensor, m: Modality) -> Tensor:
+    """(b, T') validity of data frames -> (b, F): a token frame is valid if all of its data frames are."""
+    return torch.stack([valid[:, m.covers(f).start : m.covers(f).stop].all(1) for f in range(m.frames)], 1)
+
+
+def _draw(
+    model: WorldModel, batch: Batch, law: Law, dice: Dice
+) -> tuple[dict[str, tuple[Tensor, Tensor]], Draw]:
+    """The law's draw, and for each modality (its rows (b',), which of the batch's rows those are (b,) bool)."""
+    has = {}
+    for name in (*model.modalities, *model.conditions):
+        rows = batch.rows[name]
+        has[name] = torch.zeros(batch.size, dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
+    draw = law(Presence(batch.size, has, model.modalities, model.conditions), dice)
+    for name, c in model.conditions.items():
+        if c.required:
+            draw.drop.pop(name, None)
+        elif c.drop:
+            hit = dice.uniform(f"drop.{name}") < c.drop
+            draw.drop[name] = draw.drop[name] | hit if name in draw.drop else hit
+    rows = {}
+    for name in model.modalities:
+        keep = torch.ones_like(batch.rows[name], dtype=torch.bool)
+        if name in draw.absent:
+            keep = ~draw.absent[name][batch.rows[name]]
+        rows[name] = (batch.rows[name][keep], keep)
+    return rows, draw
+
+
+def _noised(
+    name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: Dice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x (b, T, *S, C) -> (x_t, t (b, F), target), with dropped samples replaced by their null."""
+    t = draw.t[name][rows]
+    eps = dice.at(rows).normal(f"eps.{name}", *x.shape[1:])
+    wide = spread(t, x.ndim, m.patch[0])
+    x_t, target = m.path.noise(x, eps, wide), m.path.target(x, eps, wide)
+    if name in draw.drop:
+        drop = draw.drop[name][rows]
+        x_t, t = null(m, x_t, t, eps, drop)
+    return x_t, t, target
+
+
+def null(m: Modality, x: Tensor, t: Tensor, eps: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
+    """x (b, ...) and t (b, F) with the samples drop (b,) replaced by the modality's null.
+
+    Null "noise" is noise at the unknown time; null "zero" is zeros at the time that the modality has anyway.
+    """
+    where = drop.view(-1, *[1] * (x.ndim - 1))
+    if m.null == "zero":
+        return torch.where(where, 0.0, x), t
+    return torch.where(where, eps, x), torch.where(drop[:, None], m.path.unknown, t)

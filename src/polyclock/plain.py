@@ -1,0 +1,77 @@
+"""Our frozen values as plain data and back: `{"is": "Quantile", ...}` plus named tensors, never code.
+
+Names resolve in one closed table of classes; an unknown name or field is an error, and nothing is imported by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .errors import unknown
+
+Plain = Any  # what json can hold
+
+
+def to_plain(value: object, tensors: dict[str, Tensor], place: str = "") -> Plain:
+    """A value -> plain data; its tensors go into `tensors` under the place where they were found."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__} | {k: to_plain(v, tensors, f"{place}/{k}") for k, v in fields.items()}
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().cpu().contiguous()
+        return {"tensor": place}
+    if isinstance(value, Mapping):
+        return {"map": {str(k): to_plain(v, tensors, f"{place}/{k}") for k, v in value.items()}}
+    if isinstance(value, set | frozenset):
+        return {"set": sorted(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(v, tensors, f"{place}/{i}") for i, v in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{place or 'the value'} holds a {type(value).__name__}, which cannot be saved as plain data")
+
+
+def from_plain(data: Plain, tensors: Mapping[str, Tensor], table: Mapping[str, type], place: str = "config") -> Any:
+    """The inverse of `to_plain`. Errors: a class, field or tensor that is not known, saying where."""
+    if isinstance(data, list):
+        return tuple(from_plain(v, tensors, table, f"{place}[{i}]") for i, v in enumerate(data))
+    if not isinstance(data, dict):
+        return data
+    if "map" in data:
+        return {k: from_plain(v, tensors, table, f"{place}.{k}") for k, v in data["map"].items()}
+    if "set" in data:
+        return frozenset(data["set"])
+    if "tensor" in data:
+        if data["tensor"] not in tensors:
+            raise ValueError(f"{place}: the tensor {data['tensor']!r} is missing")
+        return tensors[data["tensor"]]
+    if "is" not in data:
+        raise ValueError(f"{place}: an object without 'is', so its class is unknown")
+    if data["is"] not in table:
+        raise ValueError(f"{place}: {unknown('class', data['is'], table)} Pass your own as classes=[...].")
+    return _built(table[data["is"]], data, tensors, table, place)
+
+
+def _built(cls: type, data: dict, tensors: Mapping[str, Tensor], table: Mapping[str, type], place: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name in data:
+        if name != "is" and name not in fields:
+            raise ValueError(f"{place}: {unknown(f'field of {cls.__name__}', name, fields)}")
+    value = object.__new__(cls)  # some classes take their parts as *args; fields are what is saved
+    for name, f in fields.items():
+        if name in data:
+            part = from_plain(data[name], tensors, table, f"{place}.{name}")
+        elif f.default is not dataclasses.MISSING:
+            part = f.default
+        elif f.default_factory is not dataclasses.MISSING:
+            part = f.default_factory()
+        else:
+            raise ValueError(f"{place}: {cls.__name__} needs the field {name!r}")
+        object.__setattr__(value, name, part)
+    if hasattr(value, "__post_init__"):
+        value.__post_init__()
+    return value

@@ -1,0 +1,91 @@
+"""A recipe: one frozen value that holds everything about a model and what it is trained to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from .backbones.dit import DiT
+from .dice import seed_of
+from .layout import Layout
+from .modality import Condition, Modality, Signal
+from .model import WorldModel
+from .nn.modulation import Joint, Modulation
+from .timesteps import Law
+
+Named = TypeVar("Named", Modality, Condition)
+
+
+class Columns(Protocol):
+    """What `Recipe.fit` needs of a data set: `column(key)` yields one (n, *S) array per episode."""
+
+    def column(self, key: str) -> Iterable[np.ndarray]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What exists, how it is laid out, how it is trained, what it is made of. A variant is `dataclasses.replace`.
+
+    seed fixes the initial weights.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    layout: Layout
+    law: Law
+    modulation: Modulation = field(default_factory=Joint)
+    backbone: DiT = field(default_factory=DiT)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    registers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.layout.check(self.modalities)
+        for name, m in self.modalities.items():
+            if not self.law.patterns(self.modalities, self.conditions):
+                raise ValueError(f"the law of recipe {self.name!r} trains nothing")
+            if m.share and m.share not in self.modalities:
+                raise ValueError(f"{name!r} shares with {m.share!r}, which the recipe does not have")
+
+    def signals(self) -> dict[str, Signal]:
+        """What the data side must bring, by name."""
+        named: dict[str, Modality | Condition] = {**self.modalities, **self.conditions}
+        return {n: s.signal(n) for n, s in named.items()}
+
+    def fit(self, data: Columns) -> Recipe:
+        """The recipe with codecs fitted to `data` and sizes written `None` read off it."""
+        modalities = {n: _fitted(m, n, data) for n, m in self.modalities.items()}
+        conditions = {n: _fitted(c, n, data) for n, c in self.conditions.items()}
+        return replace(self, modalities=modalities, conditions=conditions)
+
+    def build(self) -> WorldModel:
+        """A new model; the same recipe builds the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(self.seed, "weights") % 2**63)
+            model = WorldModel(
+                self.modalities, self.layout, self.modulation, self.backbone, self.conditions, self.registers
+            )
+        model.recipe = self  # type: ignore[assignment]
+        model.patterns = self.law.patterns(self.modalities, self.conditions)
+        return model
+
+
+def _fitted(signal: Named, name: str, data: Columns) -> Named:
+    """A modality or condition whose codec has seen its column."""
+    if signal.signal(name).kind != "vector":
+        return signal
+    key = signal.key or name
+    arrays = [np.asarray(a) for a in data.column(key)]
+    if not arrays:
+        raise ValueError(f"cannot fit {name!r}: the data have no column {key!r}")
+    codec = signal.codec.fit(arrays)
+    if signal.shape[-1] is None:
+        raw = (*signal.shape[:-1], arrays[0].shape[-1])
+        sample = torch.from_numpy(arrays[0][:1].astype(np.float32))[None]
+        width = codec.encode(sample.expand(1, int(raw[0] or 1), *sample.shape[2:])).shape[-1]
+        return replace(signal, codec=codec, shape=(*signal.shape[:-1], width))
+    return replace(signal, codec=codec)

@@ -1,0 +1,226 @@
+"""Solvers walk a schedule's rows with the path's step rule; `sample` asks a query of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .dice import Dice
+from .errors import unknown
+from .intake import fill_given
+from .guidance import Guide, guided
+from .modality import Modality, spread
+from .model import WorldModel
+from .path import Discrete
+from .query import Query, Role, Roles
+from .schedule import Row, Schedule, Together
+
+Predict = Callable[[Mapping[str, Tensor], Row], dict[str, Tensor]]
+
+
+class Solver(Protocol):
+    """One move of everything wanted from one row of times to the next."""
+
+    def move(
+        self, x: dict[str, Tensor], now: Row, then: Row, predict: Predict, modalities: Mapping[str, Modality]
+    ) -> dict[str, Tensor]:
+        """x[name] (B, T, *S, C); now and then: name -> (F,). Returns the moved values of names that move."""
+        ...
+
+
+def _wide(row: Tensor, x: Tensor, m: Modality) -> Tensor:
+    return spread(row.to(x.device)[None], x.ndim, m.patch[0])
+
+
+def _movers(now: Row, then: Row) -> list[str]:
+    return [n for n in now if not torch.equal(now[n], then[n])]
+
+
+class Euler:
+    """One evaluation per row: Euler on a straight path, DDIM on a variance-preserving one."""
+
+    def move(
+        self, x: dict[str, Tensor], now: Row, then: Row, predict: Predict, modalities: Mapping[str, Modality]
+    ) -> dict[str, Tensor]:
+        out = predict(x, now)
+        moved = {}
+        for n in _movers(now, then):
+            m = modalities[n]
+            moved[n] = m.path.move(out[n], x[n], _wide(now[n], x[n], m), _wide(then[n], x[n], m))
+        return moved
+
+
+class Heun:
+    """Two evaluations per row: the mean of the velocities at both ends (Karras et al. 2022, algorithm 1).
+
+    Frames that arrive at 0 take the Euler step, as there is no noise left there to estimate a velocity from.
+    Errors: a path without a derivative.
+    """
+
+    def move(
+        self, x: dict[str, Tensor], now: Row, then: Row, predict: Predict, modalities: Mapping[str, Modality]
+    ) -> dict[str, Tensor]:
+        names = _movers(now, then)
+        for n in names:
+            if isinstance(modalities[n].path, Discrete):
+                raise ValueError(f"Heun needs a derivative in t, which the discrete path of {n!r} has not; use Euler()")
+        first = predict(x, now)
+        euler, velocity = {}, {}
+        for n in names:
+            m, t, u = modalities[n], _wide(now[n], x[n], modalities[n]), _wide(then[n], x[n], modalities[n])
+            velocity[n] = self._velocity(m, first[n], x[n], t)
+            euler[n] = m.path.move(first[n], x[n], t, u)
+        if all(bool((then[n][now[n] != then[n]] == 0).all()) for n in names):
+            return euler
+        # The predictor is a plain Euler step on the velocity: the corrector averages with the same slope.
+        ahead = {n: x[n] + (_wide(then[n] - now[n], x[n], modalities[n])) * velocity[n] for n in names}
+        second = predict(x | ahead, then)
+        moved = {}
+        for n in names:
+            m, t, u = modalities[n], _wide(now[n], x[n], modalities[n]), _wide(then[n], x[n], modalities[n])
+            mean = (velocity[n] + self._velocity(m, second[n], ahead[n], u)) / 2
+            moved[n] = torch.where(t == u, x[n], torch.where(u == 0, euler[n], x[n] + (u - t) * mean))
+        return moved
+
+    def _velocity(self, m: Modality, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        clean, eps = m.path.split(out, x, t)
+        return m.path.d_alpha(t) * clean + m.path.d_sigma(t) * eps
+
+
+@torch.no_grad()
+def sample(
+    model: WorldModel,
+    query: str | Query,
+    *,
+    steps: int = 10,
+    seed: int = 0,
+    size: int | None = None,
+    guides: Sequence[Guide] = (),
+    guide_batch: int = 1,
+    schedule: Schedule | None = None,
+    solver: Solver | None = None,
+    noise: Mapping[str, Tensor] | None = None,
+    decode: bool = True,
+    strict: bool = False,
+    **values: Tensor | list[str] | int,
+) -> dict[str, Tensor]:
+    """Ask a query: `sample(model, "action | video[:2], text", video=clip, text=["open the drawer"])`.
+
+    values    raw data by name, (B, T', *S', C') or a list of B strings; a given value has full length or exactly its
+              span's; a free name of the query takes a whole number (`k=4`)
+    size      B, where nothing is given
+    noise     initial noise by modality, latent (B, T, *S, C); the rest is drawn from `seed`, sample by sample
+    decode    return raw data; False: latents, and given values are latents too
+    strict    raise where the query lies outside what the model's law trains (else warn)
+
+    Returns name -> raw (B, T', *S', C') for every wanted modality: wanted frames are new, the others as they were.
+    """
+    query = Query.parse(query)
+    query = query.bind(**{n: v for n, v in values.items() if n in query.free and isinstance(v, int)})
+    values = {n: v for n, v in values.items() if isinstance(v, Tensor | list)}
+    roles = absent_rivals(query.roles(model.modalities, model.conditions), model)
+    check_trained(model, query, roles, strict)
+    for g in guides:
+        g.check(model)
+    check_values(query, values, model)
+    batch = batch_size(values, noise or {}, size)
+    dice = Dice(seed, 0, range(batch), model.device)
+
+    x, given = fill_given(model, query, roles, values, batch, dice, latent=not decode)
+    x = start(x, roles, model, dice, noise or {})
+    eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
+    rows = (schedule or getattr(solver, "schedule", None) or Together(steps=steps)).rows(roles, model.modalities)
+    wanted = [n for n in roles if Role.WANT in roles[n]]
+
+    def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+        t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
+        time = max(float(row[n][[r is Role.WANT for r in roles[n]]].max()) for n in wanted)
+        return guided(model, values, t, given, guides, eps, time, guide_batch)
+
+    training = model.training
+    model.eval()
+    try:
+        for now, then in pairwise(rows):
+            if _movers(now, then):
+                x = x | (solver or Euler()).move(x, now, then, predict, model.modalities)
+    finally:
+        model.train(training)
+    return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+
+
+def start(
+    x: dict[str, Tensor], roles: Roles, model: WorldModel, dice: Dice, noise: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """x with every frame that is not given replaced by its null or by initial noise, the same for any batch size."""
+    for name in noise:
+        if name not in x:
+            raise unknown("modality for initial noise", name, x)
+    out = {}
+    for name, value in x.items():
+        m = model.modalities[name]
+        if name in noise and noise[name].shape != value.shape:
+            raise ValueError(f"noise for {name!r} has shape {tuple(noise[name].shape)}; it must be {tuple(value.shape)}")
+        eps = noise[name].to(value) if name in noise else dice.normal(f"start.{name}", *value.shape[1:])
+        idle = Role.WANT not in roles[name] and Role.GIVEN not in roles[name]
+        if idle and m.null == "zero":
+            eps = torch.zeros_like(value)
+        keep = torch.tensor([r is Role.GIVEN for r in roles[name]], device=value.device)[None]
+        out[name] = torch.where(spread(keep, value.ndim, m.patch[0]), value, eps)
+    return out
+
+
+def absent_rivals(roles: Roles, model: WorldModel) -> Roles:
+    """Roles in which, of the modalities that share a slot, only those that the query names have tokens."""
+    roles = dict(roles)
+    for stream in model.layout.streams:
+        for group in stream.exclusive:
+            named = [n for n in group if set(roles[n]) & {Role.WANT, Role.GIVEN}]
+            if len(named) > 1:
+                raise ValueError(f"{' and '.join(named)} share one slot of the layout: a query may name one of them")
+            for n in group:
+                if n not in named:
+                    roles[n] = (Role.ABSENT,) * len(roles[n])
+    return roles
+
+
+def check_trained(model: WorldModel, query: Query, roles: Roles, strict: bool) -> None:
+    """Warn, or raise if `strict`, where no pattern of the model's law covers a query's roles."""
+    if model.patterns is None or any(p.covers(roles) for p in model.patterns):
+        return
+    trained = "; ".join(dict.fromkeys(p.label for p in model.patterns))
+    message = f"the query {query.text!r} lies outside what this model was trained for ({trained})"
+    if strict:
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=3)
+
+
+def check_values(query: Query, values: Mapping[str, Tensor | list[str]], model: WorldModel) -> None:
+    """Errors: a value that the query does not name as given, a given name without a value."""
+    given = {n for t in query.given for n in _members(t.name, model)}
+    given |= {n for n, c in model.conditions.items() if c.required}
+    for name in values:
+        if name not in given:
+            raise unknown(f"value for the query {query.text!r}", name, sorted(given))
+    for name in sorted(given):
+        if name not in values:
+            raise ValueError(f"the query {query.text!r} needs a value for {name!r}: sample(..., {name}=...)")
+
+
+def _members(name: str, model: WorldModel) -> list[str]:
+    members = [n for n in model.modalities if n == name or n.startswith(name + ".")]
+    return members or [name]
+
+
+def batch_size(values: Mapping[str, Tensor | list[str]], noise: Mapping[str, Tensor], size: int | None) -> int:
+    """B. Errors: values of different lengths."""
+    sizes = {n: len(v) for n, v in (*values.items(), *noise.items())}
+    if size is not None:
+        sizes["size"] = size
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"values must have one batch size, but have {sizes}")
+    return next(iter(sizes.values()), 1)

@@ -1,0 +1,388 @@
+"""Training laws: how times are drawn. A training task is a query too, so `Task("depth | video")` is a law.
+
+A law maps (presence, dice) to `Draw(t, learn, drop, absent)`. What is learnt is never inferred from t: regression
+learns at t = 1, and a given frame teaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .dice import Dice
+from .errors import unknown
+from .modality import Condition, Modality, family
+from .query import Query, Role, Roles
+
+ALL = frozenset(Role) - {Role.ABSENT}
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What the B samples of a batch have: `has[name]` (B,) bool, for modalities and conditions."""
+
+    size: int
+    has: Mapping[str, Tensor]
+    modalities: Mapping[str, Modality]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The law's word on a batch, for all B samples, whatever each of them has.
+
+    t[name]      (B, F) float32 times          learn[name]   (B, F) bool: frames that carry loss
+    drop[name]   (B,) bool: replaced by its null (modalities and conditions; missing name: never)
+    absent[name] (B,) bool: gets no tokens (missing name: never)
+    """
+
+    t: dict[str, Tensor]
+    learn: dict[str, Tensor]
+    drop: dict[str, Tensor] = field(default_factory=dict)
+    absent: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A set of role assignments that a law trains: allowed roles per frame, and names whose roles agree."""
+
+    label: str
+    allowed: Mapping[str, tuple[frozenset[Role], ...]]
+    tied: tuple[frozenset[str], ...] = ()
+
+    def covers(self, roles: Roles) -> bool:
+        """Whether a query with these roles was trained."""
+        for name, frames in roles.items():
+            if not all(role in may for role, may in zip(frames, self.allowed[name], strict=True)):
+                return False
+        for group in self.tied:
+            if len({role for name in group for role in roles[name]} - {Role.ABSENT}) > 1:
+                return False
+        return True
+
+
+class Law(Protocol):
+    """(presence, dice) -> Draw."""
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw: ...
+
+    def answers(self, presence: Presence) -> Tensor:
+        """(B,) bool: the samples that this law can be applied to."""
+        ...
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        """The role patterns it draws. Errors: names that the recipe does not have."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """t uniform in (0, 1), then t <- s t / (1 + (s - 1) t) with s = `shift` (s > 1 favours noise)."""
+
+    shift: float = 1.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) -> times, same shape."""
+        return shifted(u, self.shift)
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """t = sigmoid(n), n ~ N(mean, std) (Esser et al. 2024), then shifted as in `Uniform`."""
+
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        normal = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
+        return shifted(torch.sigmoid(self.mean + self.std * normal), self.shift)
+
+
+Density = Uniform | LogitNormal
+
+
+def shifted(t: Tensor, shift: float) -> Tensor:
+    """t <- s t / (1 + (s - 1) t): fixes 0 and 1, moves what lies between towards noise for s > 1."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def with_ends(u: Tensor, density: Density, ends: float) -> Tensor:
+    """Uniform numbers -> times with an atom of weight `ends` at exactly 0 and another at exactly 1."""
+    t = density(((u - ends) / max(1e-9, 1 - 2 * ends)).clamp(0, 1))
+    return torch.where(u < ends, torch.zeros_like(t), torch.where(u >= 1 - ends, torch.ones_like(t), t))
+
+
+def clocks(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
+    """clock -> the modalities on it. A clock named after a modality is that modality's own."""
+    out: dict[str, list[str]] = {}
+    for name, m in modalities.items():
+        out.setdefault(m.clock or name, []).append(name)
+    return out
+
+
+def follows_clock(name: str, modalities: Mapping[str, Modality], wanted: Collection[str]) -> bool:
+    """Whether an idle modality keeps the time of its clock: its null is zero and a wanted modality shares its clock."""
+    m = modalities[name]
+    mates = clocks(modalities)[m.clock or name]
+    return m.null == "zero" and any(n in wanted for n in mates if n != name)
+
+
+def _inside(t: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n: (v > 0) & (v < 1) for n, v in t.items()}
+
+
+def _anyone(presence: Presence) -> Tensor:
+    has = [presence.has[n] for n in presence.modalities]
+    return torch.stack(has).any(0)
+
+
+def _check_ends(ends: float) -> None:
+    if not 0 <= ends < 0.5:
+        raise ValueError(f"ends={ends} is the weight of each of two atoms and must lie in [0, 0.5)")
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Every clock draws its own time: one network is a policy, a forward and an inverse model, and the joint (UWM).
+
+    `ends` is the weight of an atom at exactly 0 and of another at exactly 1, where nothing is learnt: they train the
+    very times that queries use.
+    """
+
+    density: Density = Uniform()
+    ends: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_ends(self.ends)
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        t = {}
+        for clock, names in clocks(presence.modalities).items():
+            time = with_ends(dice.uniform(f"t.{clock}", 1), self.density, self.ends)
+            t |= {n: time.expand(-1, presence.modalities[n].frames) for n in names}
+        return Draw(t, _inside(t))
+
+    def answers(self, presence: Presence) -> Tensor:
+        return _anyone(presence)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        allowed = {n: (ALL,) * m.frames for n, m in modalities.items()}
+        tied = tuple(frozenset(names) for names in clocks(modalities).values())
+        return [Pattern("any whole modality wanted, given or neither", allowed, tied)]
+
+
+@dataclass(frozen=True)
+class PerFrame:
+    """Every frame of every clock draws its own time (diffusion forcing): any span of any modality can be asked for."""
+
+    density: Density = Uniform()
+    ends: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_ends(self.ends)
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        t = {}
+        for clock, names in clocks(presence.modalities).items():
+            frames = {presence.modalities[n].frames for n in names}
+            if len(frames) > 1:
+                raise ValueError(f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}")
+            time = with_ends(dice.uniform(f"t.{clock}", frames.pop()), self.density, self.ends)
+            t |= {n: time for n in names}
+        return Draw(t, _inside(t))
+
+    def answers(self, presence: Presence) -> Tensor:
+        return _anyone(presence)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        return [Pattern("any frames wanted, given or neither", {n: (ALL,) * m.frames for n, m in modalities.items()})]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One time for everything: plain joint diffusion (PAD, VideoJAM)."""
+
+    density: Density = Uniform()
+    ends: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_ends(self.ends)
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        time = with_ends(dice.uniform("t", 1), self.density, self.ends)
+        t = {n: time.expand(-1, m.frames) for n, m in presence.modalities.items()}
+        return Draw(t, _inside(t))
+
+    def answers(self, presence: Presence) -> Tensor:
+        return _anyone(presence)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        want = frozenset({Role.WANT})
+        return [Pattern("all wanted", {n: (want,) * m.frames for n, m in modalities.items()})]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One fixed time, learnt everywhere: at t = 1 the network sees no data and regresses it (GR1)."""
+
+    t: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t <= 1:
+            raise ValueError(f"Fixed(t={self.t}): t must lie in (0, 1]")
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        sizes = {n: (presence.size, m.frames) for n, m in presence.modalities.items()}
+        t = {n: torch.full(s, self.t, device=dice.device) for n, s in sizes.items()}
+        return Draw(t, {n: torch.ones_like(v, dtype=torch.bool) for n, v in t.items()})
+
+    def answers(self, presence: Presence) -> Tensor:
+        return _anyone(presence)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        want = frozenset({Role.WANT})
+        return [Pattern("all wanted, in one step", {n: (want,) * m.frames for n, m in modalities.items()})]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A query as a law: one time for what is wanted, 0 for what is given, unknown for the rest.
+
+    Free names are drawn uniformly over the values that leave every span non-empty. Conditions that the query does not
+    name are replaced by their null.
+    """
+
+    query: str
+    density: Density = Uniform()
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        modalities = presence.modalities
+        table = self._bindings(modalities, presence.conditions)
+        pick = (dice.uniform(f"bind.{self.query}") * len(table)).long()
+        time = self.density(dice.uniform("t", 1))
+        draw = Draw({}, {}, {}, {})
+        for name, m in modalities.items():
+            # (choices, F): which role each frame has under each binding of the free names.
+            role = torch.tensor([[list(Role).index(r) for r in roles[name]] for roles in table], device=dice.device)[pick]
+            want, given, neither, absent = (role == i for i in range(4))
+            t = torch.where(want, time, torch.where(given, 0.0, self._idle(name, modalities, time)))
+            draw.t[name], draw.learn[name] = t, want
+            draw.absent[name] = absent.all(1)
+            # Whole modalities that are neither are null; for null "noise" that is what t = unknown says already.
+            draw.drop[name] = neither.all(1)
+        named = Query.parse(self.query).given_conditions(presence.conditions)
+        for name in presence.conditions:
+            draw.drop[name] = torch.full((presence.size,), name not in named, device=dice.device)
+        return draw
+
+    def _idle(self, name: str, modalities: Mapping[str, Modality], time: Tensor) -> Tensor:
+        """The time of what is neither wanted nor given."""
+        wanted = {n for term in Query.parse(self.query).want for n in family(list(modalities), term.name)}
+        return time if follows_clock(name, modalities, wanted) else torch.full_like(time, modalities[name].path.unknown)
+
+    def answers(self, presence: Presence) -> Tensor:
+        query = Query.parse(self.query)
+        ok = torch.ones(presence.size, dtype=torch.bool, device=next(iter(presence.has.values())).device)
+        for term in query.want + query.given:
+            for name in family(list(presence.modalities), term.name) or [term.name]:
+                ok = ok & presence.has[name]
+        return ok
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        table = self._bindings(modalities, conditions)
+        exact = [{n: tuple(frozenset({r}) for r in roles) for n, roles in row.items()} for row in table]
+        return [Pattern(self.query, allowed) for allowed in exact]
+
+    def _bindings(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Roles]:
+        query = Query.parse(self.query)
+        if not query.free:
+            return [query.roles(modalities, conditions)]
+        if len(query.free) > 1:
+            raise ValueError(f"the law Task({self.query!r}) has {len(query.free)} free names; one is possible")
+        rows = []
+        for k in range(1, max(m.frames for m in modalities.values())):
+            try:
+                rows.append(query.bind(**{query.free[0]: k}).roles(modalities, conditions))
+            except ValueError:  # an empty span under this binding: not among the choices
+                continue
+        if not rows:
+            raise ValueError(f"no value of {query.free[0]!r} makes every span of {self.query!r} non-empty")
+        return rows
+
+
+@dataclass(frozen=True)
+class Drop:
+    """With probability `p` a sample's `names` are replaced by their null, whatever their times, and not learnt."""
+
+    names: tuple[str, ...]
+    p: float
+    law: Law
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        draw = self.law(presence, dice)
+        for name in self.names:
+            hit = dice.uniform(f"drop.{name}") < self.p
+            drop = draw.drop | {name: draw.drop[name] | hit if name in draw.drop else hit}
+            learn = draw.learn
+            if name in learn:
+                learn = learn | {name: learn[name] & ~hit[:, None]}
+            draw = replace(draw, drop=drop, learn=learn)
+        return draw
+
+    def answers(self, presence: Presence) -> Tensor:
+        return self.law.answers(presence)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        for name in self.names:
+            if name not in modalities and name not in conditions:
+                raise unknown("name in Drop", name, [*modalities, *conditions])
+        out = []
+        for pattern in self.law.patterns(modalities, conditions):
+            more = {n: tuple(f | {Role.NEITHER} for f in pattern.allowed[n]) for n in self.names if n in modalities}
+            out.append(replace(pattern, allowed={**pattern.allowed, **more}))
+        return out
+
+
+@dataclass(frozen=True, init=False)
+class Mixture:
+    """Each sample follows one of several weighted laws, among those that it can answer: `Mixture((0.5, law), ...)`."""
+
+    entries: tuple[tuple[float, Law], ...]
+
+    def __init__(self, *entries: tuple[float, Law]) -> None:
+        if not entries or any(weight <= 0 for weight, _ in entries):
+            raise ValueError("a Mixture needs at least one (weight, law), each weight above 0")
+        object.__setattr__(self, "entries", tuple((float(w), law) for w, law in entries))
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        draws = [law(presence, dice) for _, law in self.entries]
+        can = torch.stack([law.answers(presence) for _, law in self.entries], 1).to(dice.device)  # (B, entries)
+        weight = can * torch.tensor([w for w, _ in self.entries], device=dice.device)
+        # A sample that can answer nothing follows the first law; whatever it lacks carries no loss.
+        weight[:, 0] += (weight.sum(1) == 0).float()
+        edge = weight.cumsum(1) / weight.sum(1, keepdim=True)
+        pick = (dice.uniform("mixture", 1) >= edge).sum(1).clamp_max(len(self.entries) - 1)
+
+        def chosen(values: list[Tensor]) -> Tensor:
+            return torch.stack(values)[pick, torch.arange(presence.size, device=dice.device)]
+
+        no = torch.zeros(presence.size, dtype=torch.bool, device=dice.device)
+        dropped = {n for d in draws for n in d.drop}
+        absent = {n for d in draws for n in d.absent}
+        return Draw(
+            t={n: chosen([d.t[n] for d in draws]) for n in presence.modalities},
+            learn={n: chosen([d.learn[n] for d in draws]) for n in presence.modalities},
+            drop={n: chosen([d.drop.get(n, no) for d in draws]) for n in dropped},
+            absent={n: chosen([d.absent.get(n, no) for d in draws]) for n in absent},
+        )
+
+    def answers(self, presence: Presence) -> Tensor:
+        return torch.stack([law.answers(presence) for _, law in self.entries]).any(0)
+
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        return [p for _, law in self.entries for p in law.patterns(modalities, conditions)]
