@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polyclock.batch import Batch
@@ -137,3 +139,35 @@ def make_job(
     )  # fmt: skip
 
 
+def in_child(act: Callable[[], object]) -> int:
+    """Run `act` in a forked process and return its id; its exit status says whether it raised."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        act()
+        status = 0
+    except SystemExit as leave:
+        status = int(leave.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def end(pid: int) -> int:
+    """Wait for a child: its exit status, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def saved(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint folder by file and name."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{path.relative_to(folder)}:{name}": t for path in files for name, t in load_file(path).items()}
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two checkpoint folders hold the same tensors, to the bit."""
+    a, b = saved(first), saved(second)
+    return a.keys() == b.keys() and len(a) > 5 and all(torch.equal(a[name], b[name]) for name in a)
