@@ -3,7 +3,24 @@
 from .chain import Chain
 from .codec import Codec, FrameByFrame
 from .pixels import Pixels
+from .relative import Relative, to_absolute, to_relative
+from .rotation import Rotation
 from .scale import Identity, MeanStd, MinMax, Quantile
 from .vae import VAE, WanVAE
 
-__all__ = ["VAE", "Chain", "Codec", "FrameByFrame", "Identity", "MeanStd", "MinMax", "Pixels", "Quantile", "WanVAE"]
+__all__ = [
+    "VAE",
+    "Chain",
+    "Codec",
+    "FrameByFrame",
+    "Identity",
+    "MeanStd",
+    "MinMax",
+    "Pixels",
+    "Quantile",
+    "Relative",
+    "Rotation",
+    "WanVAE",
+    "to_absolute",
+    "to_relative",
+]

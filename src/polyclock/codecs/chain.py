@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .codec import Codec, Shape
+from .scale import check_finite
 
 
 @runtime_checkable
@@ -83,7 +84,8 @@ def _encoded(codecs: tuple[Codec, ...], arrays: Iterable[np.ndarray]) -> Iterato
     """Each episode (n, *S', C') through `codecs`, its windows laid end to end: (b T, *S, C)."""
     # A sampling codec needs a generator; a fixed one makes the fit repeatable.
     generator = torch.Generator().manual_seed(0)
-    for array in arrays:
+    for number, array in enumerate(arrays):
+        check_finite(array, number)
         x = torch.from_numpy(np.ascontiguousarray(array))[None]
         for codec in codecs:
             if isinstance(codec, Windowed) and len(x) == 1:

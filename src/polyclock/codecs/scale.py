@@ -216,6 +216,15 @@ def _thin(kept: list[np.ndarray], keys: list[np.ndarray], limit: int) -> tuple[l
     return [rows[best]], [key[best]]
 
 
+def check_finite(array: np.ndarray, number: int) -> None:
+    """Errors: ValueError that names the first dimension and frame of an (n, *S, C) array that is NaN or Inf."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.argwhere(~finite)[0]
+        value = array[tuple(bad)]
+        raise ValueError(f"dimension {bad[-1]} is {value} in frame {bad[0]} of array (episode) number {number}")
+
+
 def _rows(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Each (n, *S, C) array as (n * S, C) float64, checked."""
     width, found = None, False
@@ -229,10 +238,7 @@ def _rows(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         rows = array.reshape(-1, width).astype(np.float64)
         if not len(rows):
             continue
-        if not np.isfinite(rows).all():
-            bad = np.argwhere(~np.isfinite(array))[0]
-            value = array[tuple(bad)]
-            raise ValueError(f"dimension {bad[-1]} is {value} in frame {bad[0]} of array (episode) number {i}")
+        check_finite(array, i)
         if np.abs(rows).max() > np.finfo(np.float32).max:
             raise ValueError(f"array {i} to fit holds a number too large for float32")
         found = True
