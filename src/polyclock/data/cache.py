@@ -57,7 +57,9 @@ class Cached:
         value = None if episode is None else self.dataset.read(episode.index, key, [0])
         return isinstance(value, np.ndarray) and value.dtype == np.uint8
 
-    def _open(self, key: str, size: Size, shape: tuple[int, ...], folder: str | Path | None, workers: int) -> np.ndarray:
+    def _open(
+        self, key: str, size: Size, shape: tuple[int, ...], folder: str | Path | None, workers: int
+    ) -> np.ndarray:
         if folder is None:
             array = np.zeros(shape, np.uint8)
             self._fill(array, key, size, workers)
@@ -78,7 +80,9 @@ class Cached:
                 aside.unlink(missing_ok=True)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype != np.uint8:
-            raise ValueError(f"{path} holds {array.dtype} {array.shape}, expected uint8 {shape}; remove it to decode anew")
+            raise ValueError(
+                f"{path} holds {array.dtype} {array.shape}, expected uint8 {shape}; remove it to decode anew"
+            )
         return array
 
     def _fill(self, array: np.ndarray, key: str, size: Size, workers: int) -> None:
@@ -114,7 +118,7 @@ class Cached:
 
     def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
         """As the data set reads; (n, H, W, C) uint8 from memory for a camera and size that were asked for."""
-        array = None if size is None else self._arrays.get((key, tuple(size)))
+        array = None if size is None else self._arrays.get((key, (size[0], size[1])))
         if array is None:
             return self.dataset.read(episode, key, frames, size)
         found = next((e for e in self.dataset.episodes if e.index == episode), None)

@@ -29,9 +29,7 @@ class Mixture:
     Errors: ValueError for no member, an empty member, or a weight that is not positive.
     """
 
-    def __init__(
-        self, members: Sequence[tuple[float, Source]], *, seed: int = 0, length: int | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[tuple[float, Source]], *, seed: int = 0, length: int | None = None) -> None:
         if not members:
             raise ValueError("a mixture needs at least one (weight, source)")
         for number, (weight, source) in enumerate(members):

@@ -166,7 +166,9 @@ def open_dataset(path: str | Path) -> Dataset:
         return folder.open_table(root)
     if not root.is_dir():
         what = "a file of another kind" if root.is_file() else "not there"
-        raise ValueError(f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos")
+        raise ValueError(
+            f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos"
+        )
     info = root / "meta" / "info.json"
     if info.is_file():
         return lerobot.open_lerobot(root)
@@ -174,7 +176,9 @@ def open_dataset(path: str | Path) -> Dataset:
     if len(tables) == 1:
         return folder.open_table(tables[0])
     if len(tables) > 1:
-        raise ValueError(f"{root} holds {len(tables)} tables ({tables[0].name}, {tables[1].name}, ...); open one of them")
+        raise ValueError(
+            f"{root} holds {len(tables)} tables ({tables[0].name}, {tables[1].name}, ...); open one of them"
+        )
     if any(p.suffix.lower() in VIDEO_SUFFIXES for p in root.iterdir()):
         return folder.open_folder(root)
     below = sorted(str(p.parent.parent) for p in root.glob("*/meta/info.json")) or sorted(

@@ -111,8 +111,12 @@ def _check(signals: Mapping[str, Signal], absent: tuple[str, ...], columns: Mapp
                 raise ValueError(f"{name}: column {signal.key!r} does not hold {signal.kind}")
             continue
         want, here = (signal.shape[-1:], shape[-1:]) if signal.kind == "video" else (signal.shape[1:], shape)
-        if len(want) != len(here) or any(w is not None and h is not None and w != h for w, h in zip(want, here)):
-            raise ValueError(f"{name}: one frame of {signal.key!r} has shape {shape}, the model wants {signal.shape[1:]}")
+        if len(want) != len(here) or any(
+            w is not None and h is not None and w != h for w, h in zip(want, here, strict=True)
+        ):
+            raise ValueError(
+                f"{name}: one frame of {signal.key!r} has shape {shape}, the model wants {signal.shape[1:]}"
+            )
 
 
 def misspelt(key: str, column: str) -> bool:

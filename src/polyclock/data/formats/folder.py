@@ -68,10 +68,14 @@ class Clips:
             files = {str(k): self._file(i, v) for k, v in row.items() if k != "prompt" and _names_file(v)}
             ignored |= {str(k) for k, v in row.items() if k != "prompt" and k not in files and v not in (None, "")}
             if "video" not in files or files["video"].suffix.lower() not in VIDEO_SUFFIXES:
-                raise ValueError(f"{name}, row {i}: 'video' is {row.get('video')!r}; possible: {', '.join(VIDEO_SUFFIXES)}")
+                raise ValueError(
+                    f"{name}, row {i}: 'video' is {row.get('video')!r}; possible: {', '.join(VIDEO_SUFFIXES)}"
+                )
             self._files[i] = files
             prompt = str(row.get("prompt") or "")
-            episodes.append(Episode(index=i, length=len(pictures_of(files["video"])), tasks=(prompt,) if prompt else ()))
+            episodes.append(
+                Episode(index=i, length=len(pictures_of(files["video"])), tasks=(prompt,) if prompt else ())
+            )
         self.episodes: tuple[Episode, ...] = tuple(episodes)
         self._fps = self._one_rate()
         if ignored:
@@ -215,7 +219,9 @@ class Clips:
                 names = stored.files
                 name = key if key in names else names[0] if len(names) == 1 else None
                 if name is None:
-                    raise ValueError(f"it holds {', '.join(names) or 'nothing'}; expected one array or one named {key!r}")
+                    raise ValueError(
+                        f"it holds {', '.join(names) or 'nothing'}; expected one array or one named {key!r}"
+                    )
                 stored = stored[name]
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
@@ -232,7 +238,7 @@ class Clips:
 
 
 def _plain(key: str) -> str:
-    """"observation.images.video" is another name of "video"."""
+    """ "observation.images.video" is another name of "video"."""
     return key.removeprefix(ALIAS)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import unknown
+from ..dense import PARTS, decoder_for, notes
 from ..source import Episode, Facts, UntidyData, chosen
 from ..video import pictures_of, read_frames
 from .columns import Columns, decode_images, schema_of
@@ -38,6 +39,7 @@ class LeRobot:
         self._agreed: set[tuple[int, str]] = set()
         first = next(iter(meta.places.values()))
         self._stored = schema_of(first.data)
+        self._decoders = {k: d for k in video_keys(meta.features) if (d := decoder_for(meta.info, k)) is not None}
         self._shapes = self._find_columns()
         self.notes = list(meta.notes)
         if "frame_index" not in self._stored.names:
@@ -46,11 +48,13 @@ class LeRobot:
     def _find_columns(self) -> dict[str, Shape]:
         """Columns that are declared and there -> shape of one frame."""
         shapes: dict[str, Shape] = {}
+        dense = notes(self.meta.info)
         for key, feature in self.meta.features.items():
             if key in self.meta.cameras:
                 path = next(p.videos[key][0] for p in self.meta.places.values() if key in p.videos)
                 pictures = pictures_of(path)
-                shapes[key] = (pictures.height, pictures.width, pictures.channels)
+                channels = len(PARTS[dense[key]["kind"]]) if key in self._decoders else pictures.channels
+                shapes[key] = (pictures.height, pictures.width, channels)
             elif key in self._stored.names and feature.get("dtype") == "image":
                 shapes[key] = _image_shape(feature)
             elif key in self._stored.names and feature.get("dtype") != "string":
@@ -62,15 +66,23 @@ class LeRobot:
     def _is_image(self, key: str) -> bool:
         return self.meta.features.get(key, {}).get("dtype") == "image"
 
+    def _is_picture(self, key: str) -> bool:
+        """A camera's colour or gray pictures, and no depth, flow or labels."""
+        feature = self.meta.features.get(key, {})
+        if feature.get("dtype") not in ("video", "image") or key in self._decoders:
+            return False
+        info = feature.get("info") or feature.get("video_info") or {}
+        return not (info.get("video.is_depth_map") or info.get("is_depth_map"))
+
     @cached_property
     def facts(self) -> Facts:
         used = {t for e in self.episodes for t in e.tasks}
         tasks = [s for _, s in sorted(self.meta.sentences.items()) if s in used or not used]
         tasks += sorted(used - set(tasks))
-        images = [k for k in self._shapes if self._is_image(k)]
+        cameras = [k for k in self._shapes if self._is_picture(k)]
         return Facts(
             fps=float(self.meta.fps),
-            cameras=tuple(k for k in self._shapes if k in video_keys(self.meta.features)) + tuple(images),
+            cameras=tuple(cameras),
             action_dim=_last(self._shapes.get("action")),
             state_dim=_last(self._shapes.get("observation.state")),
             tasks=tuple(tasks),
@@ -130,8 +142,9 @@ class LeRobot:
     def read(
         self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
     ) -> np.ndarray | str:
-        """Data frames of one column, (n, *S, C): uint8 or uint16 pictures, float32 or whole numbers as stored.
+        """Data frames of one column, (n, *S, C): uint8 pictures, float32 or whole numbers as stored.
 
+        Dense videos come in their units, as `data.dense` says; 16-bit planes of other makers as stored, uint16.
         The key "task" gives the sentence at the first of `frames`. Errors: ValueError naming episode, file and frame
         where they cannot be read, where the column is not there, or where file, video and metadata disagree in length.
         """
@@ -185,9 +198,7 @@ class LeRobot:
             self._agreed.add((index, "rows"))
         return rows
 
-    def _read_video(
-        self, place: Place, key: str, frames: Sequence[int], size: tuple[int, int] | None
-    ) -> np.ndarray:
+    def _read_video(self, place: Place, key: str, frames: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
         path, start = place.videos[key]
         index, length, fps = place.episode.index, place.episode.length, self.meta.fps
         if (index, key) not in self._agreed:
@@ -203,7 +214,8 @@ class LeRobot:
                         f"{length}"
                     )
             self._agreed.add((index, key))
-        return read_frames(path, frames, fps=fps, start=start, size=size)
+        stored = read_frames(path, frames, fps=fps, start=start, size=size)
+        return self._decoders[key](stored) if key in self._decoders else stored
 
     def _sentence(self, place: Place, frame: int) -> str:
         if "task_index" in self._stored.names and self.meta.sentences:

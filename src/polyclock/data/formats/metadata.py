@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..source import Episode, fill, load_json, load_jsonl, rational, spans
-from .columns import read_table
-
-MARKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+from .columns import read_table, schema_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _places_v2(meta: Metadata) -> list[Place]:
 
 
 def _places_v3(meta: Metadata) -> list[Place]:
-    root, folder = meta.root, meta.root / "meta"
+    folder = meta.root / "meta"
     if (folder / "tasks.parquet").is_file():
         table = read_table(folder / "tasks.parquet")
         name = next((n for n in table.column_names if n != "task_index"), "")
@@ -128,12 +127,7 @@ def _places_v3(meta: Metadata) -> list[Place]:
 
 
 def _rows(file: Path) -> list[dict]:
-    import pyarrow.parquet as pq
-
-    try:
-        names = pq.read_schema(file).names
-    except Exception as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+    names = schema_of(file).names
     return read_table(file, [n for n in names if not n.startswith("stats/")]).to_pylist()
 
 
@@ -146,9 +140,11 @@ def _place_v3(meta: Metadata, row: dict, file: Path) -> Place:
     data = meta.root / fill(_template(meta, "data_path"), **names)
     videos: dict[str, tuple[Path, Fraction | None]] = {}
     for key in video_keys(meta.features):
-        cells = [row.get(f"videos/{key}/{n}") for n in ("chunk_index", "file_index", "from_timestamp")]
+        cells: list[Any] = [row.get(f"videos/{key}/{n}") for n in ("chunk_index", "file_index", "from_timestamp")]
         if any(c is None for c in cells):
             continue
+        if not math.isfinite(cells[2]):
+            raise ValueError(f"{file}: episode {index} starts at {cells[2]} s in the video of {key}")
         names = {"video_key": key, "chunk_index": int(cells[0]), "file_index": int(cells[1])}
         videos[key] = (meta.root / fill(_template(meta, "video_path"), **names), Fraction(cells[2]))
     tasks = row.get("tasks")
