@@ -149,6 +149,7 @@ def test_samples_have_the_posterior_mean_and_spread(image_folder: Path) -> None:
     # Mean and spread of 400 draws, five standard errors.
     assert ((x.mean(0) - mean).abs() / std).max() < 5 / 20
     assert (x.std(0) / std - 1).abs().max() < 5 / 800**0.5
+    assert Chain(VAE(folder=folder, sample=True), MeanStd()).sample and not Chain(VAE(folder=folder)).sample
     with pytest.raises(ValueError, match="needs a generator"):
         VAE(folder=folder, sample=True).encode(raw)
 

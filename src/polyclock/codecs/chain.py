@@ -41,6 +41,11 @@ class Chain:
         if not self.codecs:
             raise ValueError("Chain needs at least one codec; for none, use Identity()")
 
+    @property
+    def sample(self) -> bool:
+        """Whether a part draws samples, so that `encode` needs a generator."""
+        return any(getattr(codec, "sample", False) for codec in self.codecs)
+
     def raw_shape(self, shape: Shape) -> Shape:
         """Latent (T, *S, C) -> raw (T', *S', C')."""
         for codec in reversed(self.codecs):

@@ -1,0 +1,178 @@
+"""Frozen pretrained text encoders, through transformers: only a linear on top of them is trained and saved.
+
+Weights and tokenizer are read from local folders in transformers' format (config.json, safetensors, tokenizer files);
+nothing is downloaded and no code of a folder is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..codecs.codec import Shape
+from ..errors import missing
+from .bytes import pooled
+
+# "model_type" of a config -> classes of the model and its tokenizer in transformers.
+CLASSES = {
+    "t5": ("T5EncoderModel", "T5Tokenizer"),
+    "mt5": ("MT5EncoderModel", "T5Tokenizer"),
+    "umt5": ("UMT5EncoderModel", "T5Tokenizer"),
+    "clip_text_model": ("CLIPTextModel", "CLIPTokenizer"),
+    "clip": ("CLIPTextModel", "CLIPTokenizer"),
+}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
+KEPT = 4096  # texts whose features stay in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """b strings -> features (b, L, width) and mask (b, L).
+
+    folder      holds config.json and safetensors
+    tokenizer   folder of the tokenizer; None: the same
+    width       of the features, behind the trained linear
+    max_length  tokens; what is longer is cut
+    pool        True: the mean over the tokens, (b, 1, width), which the global route needs
+    """
+
+    types: ClassVar[tuple[str, ...]]  # the model types that this class reads
+    folder: str
+    tokenizer: str | None = None
+    width: int = 256
+    max_length: int = 77
+    pool: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise ValueError(f"max_length={self.max_length} must be at least 2 tokens")
+
+    @property
+    def length(self) -> int | None:
+        """Tokens of a text: 1 where pooled, else unknown."""
+        return 1 if self.pool else None
+
+    def build(self, shape: Shape = ()) -> nn.Module:
+        """The trainable part; reads config.json alone. Errors: ValueError where it describes another model."""
+        config = read_config(self.folder, self.types)
+        return PretrainedNet(self, int(config.get("d_model") or config.get("hidden_size") or 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5(Pretrained):
+    """A frozen T5, mT5 or UMT5 encoder (Wan was trained with UMT5); the fields are those of `Pretrained`."""
+
+    types: ClassVar[tuple[str, ...]] = ("t5", "mt5", "umt5")
+    max_length: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPText(Pretrained):
+    """The last hidden states of a frozen text tower of CLIP; the fields are those of `Pretrained`."""
+
+    types: ClassVar[tuple[str, ...]] = ("clip_text_model", "clip")
+
+
+@lru_cache(maxsize=64)
+def read_config(folder: str, types: tuple[str, ...]) -> dict[str, Any]:
+    """config.json of a folder; of a whole CLIP, its text part. Errors: ValueError for none, or another model."""
+    file = Path(folder).expanduser() / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist; folder must hold a model in transformers' format")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in types:
+        raise ValueError(f"{file} describes {found!r}; possible here: {', '.join(types)}")
+    return {"model_type": found} | config.get("text_config", config)
+
+
+class Reader:
+    """A frozen model and its tokenizer on one device, and the features of the texts it was asked for."""
+
+    def __init__(self, spec: Pretrained, device: torch.device) -> None:
+        try:
+            import transformers
+        except ImportError as error:
+            raise missing("transformers", "hf") from error
+        config = read_config(spec.folder, spec.types)
+        model_class, tokenizer_class = (getattr(transformers, n) for n in CLASSES[config["model_type"]])
+        folder, words = (str(Path(p).expanduser()) for p in (spec.folder, spec.tokenizer or spec.folder))
+        if not any((Path(words) / name).is_file() for name in TOKENIZER_FILES):
+            # transformers would go on with an empty vocabulary, in which all texts are alike.
+            raise ValueError(f"{words} holds none of {', '.join(TOKENIZER_FILES)}; give the tokenizer's folder")
+        try:
+            self.tokenizer = tokenizer_class.from_pretrained(words, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{words} holds no readable {tokenizer_class.__name__}: {error}") from error
+        try:
+            model, info = model_class.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
+        except OSError as error:
+            raise ValueError(f"{folder} holds no readable safetensors weights: {error}") from error
+        if info["missing_keys"]:
+            raise ValueError(f"weights in {folder} lack {sorted(info['missing_keys'])[:3]}")
+        self.model = model.requires_grad_(False).eval().to(device)
+        self.device = device
+        self.limit = min(spec.max_length, config.get("max_position_embeddings") or spec.max_length)
+        self.kept: dict[bytes, Tensor] = {}
+
+    def read(self, text: str) -> Tensor:
+        """(L, D) float32, L at least 1."""
+        key = sha256(text.encode("utf-8", "replace")).digest()
+        if key not in self.kept:
+            while len(self.kept) >= KEPT:
+                self.kept.pop(next(iter(self.kept)))
+            self.kept[key] = self._run(text)
+        return self.kept[key]
+
+    def _run(self, text: str) -> Tensor:
+        # One text at a time, so that its features are the same to the bit whatever it is batched with, in a fresh run
+        # or a resumed one; and outside inference mode and autocast, whose tensors would be kept for training.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            ids = self.tokenizer(text, truncation=True, max_length=self.limit).input_ids
+            if not ids:
+                raise ValueError(f"the tokenizer makes no token of {text!r}: it must add an end or start token")
+            out: Tensor = self.model(input_ids=torch.tensor([ids], device=self.device)).last_hidden_state[0]
+            return out
+
+
+@lru_cache(maxsize=4)
+def _reader(spec: Pretrained, device: str) -> Reader:
+    with torch.inference_mode(False):
+        return Reader(spec, torch.device(device))
+
+
+class PretrainedNet(nn.Module):
+    """The trained linear. The frozen model is shared by all copies of this module and is no part of its state."""
+
+    def __init__(self, spec: Pretrained, inputs: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.length = spec.length
+        self.out = nn.Linear(inputs, spec.width)
+
+    def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """b strings -> features (b, L, width), mask (b, L) bool; L = 1 where pooled."""
+        device = self.out.weight.device
+        reader = _reader(self.spec, str(device)) if len(texts) else None
+        read = [reader.read(text) for text in texts] if reader else []
+        h = torch.zeros(len(read), max(map(len, read), default=1), self.out.in_features, device=device)
+        mask = torch.zeros(h.shape[:2], dtype=torch.bool, device=device)
+        for i, features in enumerate(read):
+            h[i, : len(features)] = features
+            mask[i, : len(features)] = True
+        if self.spec.pool:
+            return self.out(pooled(h, mask)), mask[:, :1]
+        return self.out(h) * mask[..., None], mask

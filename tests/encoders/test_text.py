@@ -1,0 +1,140 @@
+"""Frozen text encoders on tiny random models written in transformers' own format."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyclock.encoders import T5, CLIPText
+from polyclock.encoders import text as text_file
+
+transformers = pytest.importorskip("transformers")
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+TEXTS = ["open the drawer", "", "push", "open the drawer"]
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("t5")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *((c, -3.0) for c in LETTERS)]
+    transformers.T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder)
+    config = transformers.T5Config(
+        vocab_size=len(pieces), d_model=12, d_kv=6, d_ff=24, num_layers=2, num_heads=2, is_encoder_decoder=False
+    )
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Folders of the model and of the tokenizer, apart as in a diffusers pipeline."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(c + "</w>" for c in LETTERS)]
+    tokenizer = transformers.CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=[])
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=12,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    transformers.CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    return str(folder / "text_encoder"), str(folder / "tokenizer")
+
+
+def test_features_are_those_of_the_model(t5: str, clip: tuple[str, str]) -> None:
+    ids = {"push": [3, 19, 24, 22, 11, 1], "": [1]}
+    module = transformers.T5EncoderModel.from_pretrained(t5)
+    net = T5(folder=t5, width=8).build(())
+    for text, row in ids.items():
+        with torch.no_grad():
+            expected = net.out(module(input_ids=torch.tensor([row])).last_hidden_state)
+        torch.testing.assert_close(net([text])[0], expected)
+    module = transformers.CLIPTextModel.from_pretrained(clip[0])
+    net = CLIPText(folder=clip[0], tokenizer=clip[1], width=8).build(())
+    row = [0, 2 + LETTERS.index("u"), 2 + 26 + LETTERS.index("p"), 1]
+    with torch.no_grad():
+        expected = net.out(module(input_ids=torch.tensor([row])).last_hidden_state)
+    torch.testing.assert_close(net(["up"])[0], expected)
+
+
+def test_a_batch_equals_its_texts_alone(t5: str, clip: tuple[str, str]) -> None:
+    for spec in (T5(folder=t5, width=8), CLIPText(folder=clip[0], tokenizer=clip[1], width=8)):
+        net = spec.build(())
+        features, mask = net(TEXTS)
+        assert features.shape == (4, int(mask.sum(1).max()), 8) and mask[:, 0].all() and not mask.all()
+        assert torch.equal(features[0], features[3]) and (features[~mask] == 0).all()
+        for text, row, real in zip(TEXTS, features, mask, strict=True):
+            torch.testing.assert_close(row[real], net([text])[0][0], atol=1e-6, rtol=0)
+
+
+def test_only_the_linear_is_trained_and_saved(t5: str) -> None:
+    net = T5(folder=t5, width=8).build(())
+    net(TEXTS)[0].sum().backward()
+    assert list(net.state_dict()) == ["out.weight", "out.bias"] and len(list(net.parameters())) == 2
+    assert net.out.weight.grad.abs().sum() > 0
+    assert copy.deepcopy(net)(TEXTS)[0].equal(net(TEXTS)[0])
+
+
+def test_features_are_kept_for_each_text(t5: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_file, "KEPT", 2)
+    spec = T5(folder=t5, width=8, max_length=9)
+    net, reader = spec.build(()), text_file._reader(spec, "cpu")
+    runs: list[str] = []
+    run = reader._run
+    monkeypatch.setattr(reader, "_run", lambda text: (runs.append(text), run(text))[1])
+    for texts in (["a", "b"], ["b", "a", "a"], ["c"], ["b"], ["a"]):
+        net(texts)
+    assert runs == ["a", "b", "c", "a"]
+
+
+def test_features_first_asked_for_in_inference_mode_can_be_trained_on(t5: str) -> None:
+    spec = T5(folder=t5, width=8, max_length=11)
+    net = spec.build(())
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        net(["hello"])
+    net(["hello"])[0].sum().backward()
+    fresh = text_file.Reader(spec, torch.device("cpu"))
+    assert torch.equal(fresh.read("hello"), text_file._reader(spec, "cpu").read("hello"))
+
+
+def test_pool_cut_and_empty_batch(t5: str, clip: tuple[str, str]) -> None:
+    spec = T5(folder=t5, width=8, pool=True)
+    net = spec.build(())
+    features, mask = net(TEXTS)
+    assert features.shape == (4, 1, 8) and mask.all() and spec.length == net.length == 1
+    whole, real = T5(folder=t5, width=8).build(())(TEXTS)
+    assert whole.shape[1] == 17 and real.sum(1).tolist() == [17, 1, 6, 17]
+    assert T5(folder=t5, max_length=5).build(())(["a" * 50])[0].shape[1] == 5
+    # CLIP has no more than 12 places, whatever is asked for.
+    assert CLIPText(folder=clip[0], tokenizer=clip[1]).build(())(["a" * 50])[0].shape[1] == 12
+    empty, none = net([])
+    empty.sum().backward()
+    assert empty.shape == (0, 1, 8) and none.shape == (0, 1) and not net.out.weight.grad.any()
+
+
+def test_mistakes(t5: str, clip: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="config.json does not exist"):
+        T5(folder=str(tmp_path / "nowhere")).build(())
+    with pytest.raises(ValueError, match="describes 'clip_text_model'; possible here: t5, mt5, umt5"):
+        T5(folder=clip[0]).build(())
+    with pytest.raises(ValueError, match="max_length=1"):
+        T5(folder=t5, max_length=1)
+    with pytest.raises(ValueError, match="holds none of tokenizer.json"):
+        CLIPText(folder=clip[0]).build(())(["a"])
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((Path(t5) / "config.json").read_text())))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not read at all")
+    with pytest.raises(ValueError, match="no readable safetensors"):
+        T5(folder=str(tmp_path), tokenizer=t5).build(())(["a"])
