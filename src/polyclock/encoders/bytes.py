@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..codecs.codec import Shape
 
-PAD, START, FIRST = 0, 1, 2  # token 2 + n is byte n
+FILL, START, FIRST = 0, 1, 2  # token 2 + n is byte n
 VOCABULARY = FIRST + 256
 
 
@@ -47,9 +47,9 @@ class Bytes:
 
 
 def tokens(texts: Sequence[str], max_length: int) -> Tensor:
-    """b strings -> (b, L) int64, padded with PAD to the longest."""
+    """b strings -> (b, L) int64, padded with FILL to the longest."""
     coded = [[START, *(FIRST + n for n in text.encode("utf-8", "replace")[:max_length])] for text in texts]
-    out = torch.full((len(coded), max(map(len, coded), default=1)), PAD)
+    out = torch.full((len(coded), max(map(len, coded), default=1)), FILL)
     for row, code in zip(out, coded, strict=True):
         row[: len(code)] = torch.tensor(code)
     return out
@@ -77,7 +77,7 @@ class BytesNet(nn.Module):
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """b strings -> features (b, L, width), mask (b, L) bool; L = 1 where pooled."""
         code = tokens(texts, self.spec.max_length).to(self.place.device)
-        mask = code != PAD
+        mask = code != FILL
         h = self.embed(code) + self.place[: code.shape[1]]
         for block in self.blocks:
             h = block(h, mask)
