@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ import pyarrow.parquet as pq
 
 from .files import make_folder, remove_leftovers, sync
 from .formats import lerobot_schema as schema
-from .source import rational
+from .formats.columns import read_table
+from .source import fill, load_json, rational
 
 MB = 2**20
 Row = dict[str, Any]
@@ -53,10 +53,7 @@ def compact(folder: str | Path, out: str | Path | None = None, *, data_mb: float
 
 
 def _info(folder: Path) -> Row:
-    try:
-        info = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no LeRobot data set: {error}") from None
+    info = load_json(folder / "meta" / "info.json")
     if not str(info.get("codebase_version", "")).startswith("v3"):
         raise ValueError(f"{folder} is {info.get('codebase_version')}; only v3 data sets have files to merge")
     return info
@@ -100,7 +97,7 @@ def _merge_data(folder: Path, target: Path, info: Row, rows: list[Row], limit: f
             writer.close()
             writer, place, size = None, schema.following(*place, info["chunks_size"]), 0
         if writer is None:
-            path = target / info["data_path"].format(chunk_index=place[0], file_index=place[1])
+            path = target / fill(info["data_path"], chunk_index=place[0], file_index=place[1])
             make_folder(path.parent)
             writer = pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=True)
         writer.write_table(table)
@@ -115,12 +112,12 @@ def _tables(folder: Path, info: Row, rows: list[Row]) -> Iterator[tuple[Row, pa.
     held: tuple[Path | None, pa.Table | None] = (None, None)
     for row in rows:
         names = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
-        path = folder / info["data_path"].format(**names)
+        path = folder / fill(info["data_path"], **names)
         if held[0] != path:
             try:
-                held = (path, pq.ParquetFile(path).read())
-            except (OSError, pa.ArrowException) as error:
-                raise ValueError(f"{path}, episode {row['episode_index']}: cannot be read: {error}") from None
+                held = (path, read_table(path))
+            except ValueError as error:
+                raise ValueError(f"episode {row['episode_index']}: {error}") from None
         whole = held[1]
         assert whole is not None
         table = whole.filter(pc.equal(whole["episode_index"], row["episode_index"])).combine_chunks()
@@ -163,13 +160,13 @@ def _merge_videos(folder: Path, target: Path, info: Row, key: str, rows: list[Ro
     for row in rows:
         origin = (row[f"videos/{key}/chunk_index"], row[f"videos/{key}/file_index"])
         if origin not in begins:
-            path = folder / info["video_path"].format(video_key=key, chunk_index=origin[0], file_index=origin[1])
+            path = folder / fill(info["video_path"], video_key=key, chunk_index=origin[0], file_index=origin[1])
             with _open(path, row["episode_index"]) as source:
                 if reel is not None and not _fits(reel, source, path.stat().st_size, limit):
                     reel.file.close()
                     reel, place = None, schema.following(*place, info["chunks_size"])
                 if reel is None:
-                    name = info["video_path"].format(video_key=key, chunk_index=place[0], file_index=place[1])
+                    name = fill(info["video_path"], video_key=key, chunk_index=place[0], file_index=place[1])
                     reel = _begin(target / name, place, source)
                 begins[origin] = (place, reel.ticks * reel.tick)
                 _copy(reel, source, fps, path)

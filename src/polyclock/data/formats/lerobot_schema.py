@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ...errors import unknown
 from .. import dense
 from ..statistics import NAMES, Statistics
+from .columns import read_table
 
 VERSION = "v3.0"
 CHUNK = 1000  # files in a folder
@@ -187,7 +188,7 @@ def read_tasks(path: Path) -> dict[int, str]:
     """{task_index: sentence} of a `tasks.parquet`, whatever its index is called; empty where there is no file."""
     if not path.is_file():
         return {}
-    table = pq.read_table(path)
+    table = read_table(path)
     words = next(name for name in table.column_names if name != "task_index")
     return dict(zip(table["task_index"].to_pylist(), table[words].to_pylist(), strict=True))
 
@@ -203,7 +204,7 @@ def read_episodes(folder: Path) -> list[dict[str, Any]]:
     """All rows of `meta/episodes`, in rising episode number."""
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob("meta/episodes/*/*.parquet")):
-        rows += pq.ParquetFile(path).read().to_pylist()
+        rows += read_table(path).to_pylist()
     return sorted(rows, key=lambda row: row["episode_index"])
 
 
