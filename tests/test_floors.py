@@ -18,7 +18,7 @@ FLOORS = {
     1: "modality batch codecs encoders query",
     2: "timesteps layout nn backbones conditioning",
     3: "model",
-    4: "objective guidance schedule intake solver",
+    4: "objective guidance schedule schedulers intake solver",
     5: "recipe pretrained",
     6: "train evaluate rollout report",
     7: "cli recipes interop",
