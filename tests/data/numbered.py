@@ -29,7 +29,11 @@ def number_of(pixels: np.ndarray) -> int:
         return int(pixels[0, 0, 0])
     height, width = pixels.shape[0] // 4, pixels.shape[1] // 4
     plane = pixels[..., 0].astype(float)
-    bits = [plane[r * height : (r + 1) * height, c * width : (c + 1) * width].mean() > 128 for r in range(4) for c in range(4)]
+    bits = [
+        plane[r * height : (r + 1) * height, c * width : (c + 1) * width].mean() > 128
+        for r in range(4)
+        for c in range(4)
+    ]
     return sum(int(bit) << b for b, bit in enumerate(bits))
 
 

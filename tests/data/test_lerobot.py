@@ -167,7 +167,9 @@ def test_v3_times_that_do_not_meet_the_pictures(v3: Path, tmp_path: Path) -> Non
     rows[4][f"videos/{CAMERA}/from_timestamp"] = float("nan")
     pq.write_table(pa.Table.from_pylist(rows[:4]), path)
     dataset, _ = opened(root)
-    with pytest.raises(ValueError, match="arm, episode 1: .*file-000.mp4: no picture at 0.6807 s, where frame 0 is due"):
+    with pytest.raises(
+        ValueError, match="arm, episode 1: .*file-000.mp4: no picture at 0.6807 s, where frame 0 is due"
+    ):
         dataset.read(1, CAMERA, [0])
     with pytest.raises(ValueError, match="arm, episode 2: .*file-000.parquet holds 33 rows of it, the metadata say 34"):
         dataset.read(2, "action", [0])
@@ -225,7 +227,10 @@ def test_image_columns(copy: Path) -> None:
         pq.write_table(pq.read_table(path).append_column("observation.image", pa.array(cells)), path)
     info = json.loads((copy / "meta/info.json").read_text())
     names = ["channels", "height", "width"]
-    change_info(copy, features=info["features"] | {"observation.image": {"dtype": "image", "shape": [3, 64, 64], "names": names}})
+    change_info(
+        copy,
+        features=info["features"] | {"observation.image": {"dtype": "image", "shape": [3, 64, 64], "names": names}},
+    )
     dataset, _ = opened(copy)
     assert dataset.facts.columns["observation.image"] == (64, 64, 3)
     assert dataset.facts.cameras == (CAMERA, "observation.image")

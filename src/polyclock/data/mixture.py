@@ -26,7 +26,7 @@ class Mixture:
     An epoch has `length` items (default: as many as all members together). Member m has the share weight_m of them,
     rounded so that they add up, in one block: the loader shuffles. Over epochs a member's samples are taken in shuffled
     rounds, each once before any twice, so a small member with a large weight is seen evenly.
-    Errors: ValueError for no member, an empty member, or a weight that is not positive.
+    Errors: ValueError for no member, an empty member, a weight that is not positive or too small to give one item.
     """
 
     def __init__(self, members: Sequence[tuple[float, Source]], *, seed: int = 0, length: int | None = None) -> None:
@@ -43,6 +43,11 @@ class Mixture:
         if self.length < 1:
             raise ValueError(f"length={length} of the mixture must be at least 1")
         self.counts = _shares([w for w, _ in members], self.length)
+        if 0 in self.counts:
+            number = self.counts.index(0)
+            raise ValueError(
+                f"member {number} of the mixture gets no item of {self.length}; a larger weight or length is needed"
+            )
         self._ends = list(accumulate(self.counts))
 
     def __len__(self) -> int:

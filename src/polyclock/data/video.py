@@ -243,8 +243,6 @@ class _Reel:
                 if packet is None:
                     raise ValueError("the decoder left it out")
                 self._decode(packet, wanted)
-                if not packet.size:
-                    self.last = None  # drained: what is pending may still be read, then a seek is needed
         except (av.error.FFmpegError, ValueError) as error:
             at = self.pictures.seconds(rank)
             raise ValueError(f"{self.pictures.path}: picture {rank} at {at:.4f} s cannot be decoded: {error}") from None

@@ -1,0 +1,125 @@
+"""Videos with captions from a folder, a CSV or a JSONL."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numbered import numbers_of, write_video
+
+from polyclock.data import UntidyData, Windows, collate, open_dataset
+from polyclock.modality import Signal
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    write_video(tmp_path / "clips/a.mp4", range(12))
+    write_video(tmp_path / "clips/b.mp4", range(50, 59))
+    write_video(tmp_path / "clips/b_depth.mp4", range(70, 79))
+    np.save(tmp_path / "clips/a_action.npy", np.arange(24.0).reshape(12, 2))
+    np.savez(tmp_path / "clips/b_action.npz", action=np.arange(18.0).reshape(9, 2), other=np.zeros(3))
+    return tmp_path
+
+
+def test_a_folder_of_videos(clips: Path) -> None:
+    (clips / "clips/a.txt").write_text("a red cup\n")
+    dataset = open_dataset(clips / "clips")
+    assert [(e.index, e.length, e.tasks) for e in dataset.episodes] == [(0, 12, ("a red cup",)), (1, 9, ()), (2, 9, ())]
+    assert dataset.facts.cameras == ("video",) and dataset.facts.fps == 30
+    assert numbers_of(dataset.read(1, "video", [8, 0])) == [58, 50]
+    assert numbers_of(dataset.read(1, "observation.images.video", [3], (16, 16))) == [53]
+    assert dataset.read(0, "task", [0]) == "a red cup" and not dataset.has(1, "task")
+
+
+TABLE = [
+    {"video": "clips/a.mp4", "prompt": "a, quoted", "action": "clips/a_action.npy"},
+    {"video": "clips/b.mp4", "prompt": "b", "depth": "clips/b_depth.mp4", "action": "clips/b_action.npz"},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "absolute"])
+def test_tables(clips: Path, kind: str) -> None:
+    rows = [{k: str(clips / v) if kind == "absolute" and k != "prompt" else v for k, v in r.items()} for r in TABLE]
+    if kind == "csv":
+        path = clips / "table.csv"
+        path.write_text('video,prompt,depth,action\nclips/a.mp4,"a, quoted",,clips/a_action.npy\n'
+                        "clips/b.mp4,b,clips/b_depth.mp4,clips/b_action.npz\n")  # fmt: skip
+    else:
+        path = clips / "table.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+    dataset = open_dataset(path if kind == "absolute" else clips)
+    facts = dataset.facts
+    assert (facts.tasks, facts.action_dim, set(facts.cameras)) == (("a, quoted", "b"), 2, {"video", "depth"})
+    assert not dataset.has(0, "depth") and numbers_of(dataset.read(1, "depth", [2])) == [72]
+    assert dataset.read(1, "action", [8, 1]).tolist() == [[16, 17], [2, 3]]
+    assert dataset.read(0, "action", [0]).dtype == np.float32
+    assert [len(c) for c in dataset.column("depth")] == [9]
+    assert [len(c) for c in dataset.without([0]).column("action")] == [9]
+    signals = {
+        "video": Signal(key="observation.images.video", kind="video", shape=(2, 16, 16, 3)),
+        "depth": Signal(key="depth", kind="video", shape=(2, 16, 16, 3)),
+        "text": Signal(key="task", kind="text", shape=()),
+    }
+    windows = Windows(dataset, signals)
+    batch = collate([windows[3], windows[14]], [0, 1], signals)
+    assert batch.rows["depth"].tolist() == [1] and batch.rows["video"].tolist() == [0, 1]
+    assert batch.values["text"] == ["a, quoted", "b"]
+    assert numbers_of(batch.values["depth"][0].numpy()) == [72, 73]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("clip,prompt\na.mp4,x\n", "has no column 'video'; it has: clip, prompt"),
+        ("video,prompt\n", "has no rows"),
+        ("video,prompt\nclips/none.mp4,x\n", r"row 0: .*none.mp4 is not there"),
+        ("video,prompt\nclips/a.mp4,x\n,y\n", "row 1: 'video' is ''"),
+        ("video,prompt\nclips/a.mp4,x\nslow.mp4,y\n", "rows 0 and 1 have 30 and 10 frames per second"),
+    ],
+)
+def test_tables_that_cannot_be_used(clips: Path, table: str, message: str) -> None:
+    write_video(clips / "slow.mp4", range(4), 10)
+    (clips / "bad.csv").write_text(table)
+    with pytest.raises(ValueError, match=message):
+        open_dataset(clips / "bad.csv")
+
+
+def test_files_of_another_length_are_named(clips: Path) -> None:
+    np.save(clips / "short.npy", np.zeros((11, 2)))
+    (clips / "t.csv").write_text("video,prompt,depth,force,grade\nclips/a.mp4,x,clips/b_depth.mp4,short.npy,good\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = open_dataset(clips / "t.csv")
+    assert [str(w.message) for w in caught] == [
+        "t.csv: columns grade name neither videos nor arrays; they are left out."
+    ]
+    assert caught[0].category is UntidyData
+    with pytest.raises(ValueError, match="row 0: .*b_depth.mp4 holds 9 pictures, the video 12"):
+        dataset.read(0, "depth", [0])
+    with pytest.raises(
+        ValueError, match=r"short.npy holds float64 \(11, 2\); expected numbers, one row for each of 12"
+    ):
+        dataset.read(0, "force", [0])
+
+
+def test_arrays_of_objects_are_refused(clips: Path) -> None:
+    np.save(clips / "objects.npy", np.array([{"a": 1}] * 12, object), allow_pickle=True)
+    (clips / "t.csv").write_text("video,prompt,action\nclips/a.mp4,x,objects.npy\n")
+    with pytest.raises(ValueError, match="objects.npy cannot be read: Object arrays cannot be loaded"):
+        _ = open_dataset(clips / "t.csv").facts
+
+
+def test_what_cannot_be_opened_says_what_was_found(clips: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere is not there; possible: a LeRobot folder"):
+        open_dataset(clips / "nowhere")
+    (clips / "deep/set/meta").mkdir(parents=True)
+    (clips / "deep/set/meta/info.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a data set but holds some; open one of them: .*set"):
+        open_dataset(clips / "deep")
+    (clips / "other").mkdir()
+    (clips / "other/notes.md").write_text("")
+    with pytest.raises(ValueError, match="found notes.md; possible: meta/info.json"):
+        open_dataset(clips / "other")
