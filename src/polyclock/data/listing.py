@@ -35,7 +35,10 @@ class Problem:
 
 @dataclass
 class Listed:
-    """One episode as the metadata have it. videos: key -> (file, start and end in it in seconds, or None in v2)."""
+    """One episode as the metadata have it. videos: key -> (file, start and end in it in seconds, or None in v2).
+
+    source is the file that lists it; its rows are `first` to `last` of the whole data set (v3).
+    """
 
     index: int
     length: int
@@ -44,6 +47,7 @@ class Listed:
     data: Path
     videos: dict[str, tuple[Path, Fraction | None, Fraction | None]]
     first: int | None = None
+    last: int | None = None
     statistics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -184,7 +188,7 @@ def _row_v3(found: Listing, row: dict[str, Any], path: Path) -> Listed:
     for name, value in row.items():
         if name.startswith("stats/") and name.count("/") == 2 and value is not None:
             statistics.setdefault(name.split("/")[1], {})[name.split("/")[2]] = value
-    return Listed(index, length, _words(row.get("tasks")), path, data, videos, first, statistics)
+    return Listed(index, length, _words(row.get("tasks")), path, data, videos, first, last, statistics)
 
 
 def _drop_repeated(found: Listing) -> None:

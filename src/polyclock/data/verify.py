@@ -74,7 +74,7 @@ def _check_order(found: Listing) -> None:
         if episode.first is not None and episode.first != due:
             what = f"dataset_from_index is {episode.first}, the episodes before it end at {due}"
             found.report(episode.source, what, episode.index, 0)
-        due = (episode.first or 0) + episode.length
+        due = episode.last or 0
 
 
 def _check_statistics(found: Listing) -> None:

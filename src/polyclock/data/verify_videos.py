@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import av.logging
 import numpy as np
 
 from .listing import Listed, Listing
 
 OFF = 0.1  # of a frame: how far from its time a picture may lie
+# These decoders hand out a damaged picture as if it were whole, and only say so.
+TELLING = ("ffv1", "h264", "hevc")
+SAID = ("CRC mismatch", "concealing", "error while decoding")
 
 
 @dataclass
@@ -25,35 +30,52 @@ class Seen:
 
 def watch(path: Path) -> Seen:
     """Decode a whole file, going on after errors; ValueError where it cannot be opened as a video."""
-    ticks: list[int] = []
-    error: str | None = None
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError) as problem:
         raise ValueError(f"cannot be read as a video: {problem}") from None
-    with container:
-        if not container.streams.video:
-            raise ValueError("holds no video")
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
-        stream.thread_type = "AUTO"
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with container:
+            if not container.streams.video:
+                raise ValueError("holds no video")
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            context.options = {"err_detect": "crccheck+explode"}
+            if context.name in TELLING:
+                context.thread_count = 1  # so that what is said belongs to the packet at hand
+            ticks, error = _decode(container, stream)
+            tick = float(stream.time_base or 1)
+            return Seen(np.array(sorted(ticks), np.float64) * tick, (context.height, context.width), error)
+    finally:
+        av.logging.set_level(level)
+
+
+def _decode(container: Any, stream: Any) -> tuple[set[int], str | None]:
+    """The times of all pictures that came out whole, in ticks, and the first error."""
+    ticks: set[int] = set()
+    damaged: set[int] = set()
+    error: str | None = None
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            with av.logging.Capture() as said:
                 frames = packet.decode()
-            except (av.error.FFmpegError, EOFError) as problem:
-                error = error or str(problem)
-                if isinstance(problem, av.error.EOFError):
-                    break
-                continue
-            error = error or ("a packet is damaged" if packet.is_corrupt else None)
-            ticks += [f.pts for f in frames if f.pts is not None and not f.is_corrupt]
-        tick = float(stream.time_base or 1)
-        size = (stream.codec_context.height, stream.codec_context.width)
-    return Seen(np.sort(np.array(ticks, np.float64)) * tick, size, error)
+        except (av.error.FFmpegError, EOFError) as problem:
+            error = error or str(problem)
+            if isinstance(problem, av.error.EOFError):
+                break
+            continue
+        words = [text.strip() for _, _, text in said if any(word in text for word in SAID)]
+        if (words or packet.is_corrupt) and packet.pts is not None:
+            damaged.add(packet.pts)
+            error = error or (words[0] if words else "a packet is damaged")
+        ticks |= {f.pts for f in frames if f.pts is not None and not f.is_corrupt}
+    return ticks - damaged, error
 
 
 def verify_videos(found: Listing, here: list[Listed]) -> None:
@@ -92,6 +114,23 @@ def _check_file(found: Listing, key: str, path: Path, episodes: list[Listed]) ->
         found.report(path, what, episodes[0].index, 0)
     for episode in episodes:
         _check_episode(found, key, path, episode, seen)
+    if found.version.startswith("v3"):
+        _check_spare(found, key, path, episodes, seen)
+
+
+def _check_spare(found: Listing, key: str, path: Path, episodes: list[Listed], seen: Seen) -> None:
+    """Pictures between or after the episodes of a file, told of the episode before them."""
+    fps = float(found.fps)
+    starts = {e.index: float(e.videos[key][1] or 0) * fps for e in episodes}
+    spare = seen.seconds * fps
+    for episode in episodes:
+        places = spare - starts[episode.index]
+        spare = spare[(places < -0.5) | (places > episode.length - 0.5)]
+    if len(spare):
+        before = [e for e in episodes if starts[e.index] <= spare[0]] or episodes
+        owner = max(before, key=lambda e: starts[e.index])
+        what = f"{len(spare)} pictures belong to no episode, the first at {spare[0] / fps:.4f} s"
+        found.report(path, what, owner.index, owner.length)
 
 
 def _check_episode(found: Listing, key: str, path: Path, episode: Listed, seen: Seen) -> None:
