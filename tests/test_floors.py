@@ -21,7 +21,7 @@ FLOORS = {
     4: "objective guidance schedule schedulers intake solver",
     5: "recipe pretrained",
     6: "train evaluate rollout report",
-    7: "cli recipes interop",
+    7: "cli commands flags recipes interop",
 }
 WING = "data experts envs"  # imports floors 0 and 1 and itself; only floors 5 and up may import it
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
