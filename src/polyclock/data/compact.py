@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .files import make_folder, remove_leftovers, sync
+from .files import lock, make_folder, remove_leftovers, sync
 from .formats import lerobot_schema as schema
 from .formats.columns import read_table
 from .source import fill, load_json, rational
@@ -40,14 +40,17 @@ def compact(folder: str | Path, out: str | Path | None = None, *, data_mb: float
         shutil.rmtree(target, ignore_errors=True)  # of a killed run
     elif target.exists():
         raise ValueError(f"{target} exists already; possible: a new folder")
+    handle = lock(folder)
     try:
         _merge(folder, target, info, data_mb * MB, video_mb * MB)
+        if out is not None:
+            return target
+        _swap(target, folder)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    if out is not None:
-        return target
-    _swap(target, folder)
+    finally:
+        os.close(handle)
     shutil.rmtree(target)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -70,6 +71,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=4, ensure_ascii=False), encoding="utf-8")
+
+
+def lock(folder: Path) -> int:
+    """Hold a data set for writing until the returned handle is closed; ValueError where another writer holds it."""
+    handle = os.open(folder / "meta", os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise ValueError(f"{folder} is being written by another process; wait for it, or use another folder") from None
+    return handle
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

@@ -138,7 +138,7 @@ def _check_places(found: Listing, episode: Listed, columns: Columns) -> None:
             _first_wrong(found, episode, key, got, due, got != due)
     if "timestamp" in columns:
         got = columns["timestamp"][:, 0]
-        due = np.arange(len(got)) / float(found.fps)
+        due = np.arange(len(got)) / float(found.info["fps"])
         room = CLOSE + 2 * np.spacing(due.astype(np.float32))
         late = float(got[0]) if len(got) and found.version.startswith("v2.") else 0.0
         if abs(late) > CLOSE and (np.abs(got - late - due) <= room).all():

@@ -7,7 +7,6 @@ info.json. On opening, what a killed writer left is removed and the totals are m
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 
 from .. import dense
 from ..encode import VideoCodec, VideoFile
-from ..files import aside, commit, make_folder, remove_leftovers, replacing, write_json
+from ..files import aside, commit, lock, make_folder, remove_leftovers, replacing, write_json
 from ..statistics import PixelCounts, Statistics, aggregate, of_column
 from . import lerobot_schema as schema
 
@@ -55,7 +54,7 @@ class LeRobotWriter:
         if not there and (fps is None or features is None):
             raise ValueError(f"{self.folder} is new: fps and features are needed")
         make_folder(self.folder / "meta")
-        self._lock = self._take()
+        self._lock: int | None = lock(self.folder)
         try:
             remove_leftovers(self.folder)
             if not there:
@@ -151,17 +150,6 @@ class LeRobotWriter:
         self.close()
 
     # Opening.
-
-    def _take(self) -> int:
-        handle = os.open(self.folder / "meta", os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            raise ValueError(
-                f"{self.folder} is being written by another process; wait for it, or use another folder"
-            ) from None
-        return handle
 
     def _release(self) -> None:
         if self._lock is not None:
