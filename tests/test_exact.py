@@ -111,7 +111,10 @@ QUERIES = {
     "action | video[:1]": (A, place("video", slice(0, 1))),
     "video[1:] | video[:1], action": (place("video", slice(1, 3)), torch.cat([place("video", slice(0, 1)), A])),
     "action[1:] | action[:1], video[:2]": (A[1:], torch.cat([A[:1], place("video", slice(0, 2))])),
-    "video[1] | video[0], video[2]": (place("video", slice(1, 2)), torch.cat([place("video", slice(i, i + 1)) for i in (0, 2)])),
+    "video[1] | video[0], video[2]": (
+        place("video", slice(1, 2)),
+        torch.cat([place("video", slice(i, i + 1)) for i in (0, 2)]),
+    ),
     "action | video, -depth": (A, V),
     "video, action, depth |": (torch.arange(SIZE), NONE),
     "video, depth | action": (torch.cat([V, D]), A),
@@ -199,7 +202,9 @@ def test_guides_extrapolate_linearly_in_the_weight():
     def velocity(w: float) -> Tensor:
         noise = {"action": torch.zeros(64, 2, 1)}
         guides = (Guide(weight=w, drop={"video"}),)
-        return sample(Exact(Linear()), "action | video", steps=1, guides=guides, noise=noise, video=truth["video"])["action"]
+        return sample(Exact(Linear()), "action | video", steps=1, guides=guides, noise=noise, video=truth["video"])[
+            "action"
+        ]
 
     low, mid, high = velocity(0.0), velocity(1.5), velocity(3.0)
     assert torch.allclose(low + high, 2 * mid, atol=1e-4) and not torch.allclose(low, high, atol=0.1)

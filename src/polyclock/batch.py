@@ -26,6 +26,12 @@ class Batch:
     rows: Mapping[str, Tensor]
     valid: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def tensor(self, name: str) -> Tensor:
+        """The values of a name that is not text."""
+        value = self.values[name]
+        assert isinstance(value, Tensor), f"{name} is text"
+        return value
+
     @property
     def size(self) -> int:
         """B."""

@@ -30,16 +30,20 @@ class Conditioner(nn.Module):
 
     def __init__(self, conditions: Mapping[str, Condition], dim: int) -> None:
         super().__init__()
-        self.conditions = dict(conditions)
+        self.conditions, self.dim = dict(conditions), dim
         self.encoder, self.project = nn.ModuleDict(), nn.ModuleDict()
         self.null = nn.ParameterDict()
         for name, c in conditions.items():
+            reader = c.encoder.build(c.shape)
             width = c.encoder.width
             if c.route == "global":
-                if c.encoder.length is None and not c.shape:
-                    raise ValueError(f"condition {name!r} takes the global route, so its encoder must state a length")
-                width *= c.encoder.length or int(c.shape[0] or 1)
-            self.encoder[key(name)] = c.encoder.build(c.shape)
+                length = getattr(reader, "length", None)
+                if length is None:
+                    raise ValueError(
+                        f"condition {name!r} takes the global route, so its encoder must have a fixed length"
+                    )
+                width *= length
+            self.encoder[key(name)] = reader
             self.project[key(name)] = nn.Linear(width, dim)
             if not c.required:
                 self.null[key(name)] = nn.Parameter(0.02 * torch.randn(dim))
@@ -67,19 +71,18 @@ class Conditioner(nn.Module):
                 raise ValueError(f"condition {name!r} is required, but {int(lacking.sum())} of {size} samples lack it")
             if drop and name in drop:
                 lacking = lacking | drop[name].to(device)
-            feature, mask = self._encode(name, c, values.get(name, []), have, size)
+            feature, mask = self._encode(name, c, values.get(name), have, size)
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
         return Given(features, masks)
 
     def _encode(
-        self, name: str, c: Condition, values: Tensor | list[str], rows: Tensor, size: int
+        self, name: str, c: Condition, values: Tensor | list[str] | None, rows: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
         """(B, D) or (B, L, D), and the mask (B, L)."""
         linear = self.project[key(name)]
-        dim = linear.out_features
-        if not len(rows):
-            shape = (size, dim) if c.route == "global" else (size, 1, dim)
-            zeros = linear.weight.new_zeros(shape)
+        if values is None:
+            zeros = torch.zeros(size, self.dim, device=next(linear.parameters()).device)
+            zeros = zeros if c.route == "global" else zeros[:, None]
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
         out = self.encoder[key(name)](values)
         feature, mask = out if isinstance(out, tuple) else (out, None)

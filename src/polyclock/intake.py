@@ -77,7 +77,8 @@ def _latent(
     if not fits or value.shape[1] not in lengths:
         frames = " or ".join(str(n) for n in sorted(lengths))
         raise ValueError(
-            f"the value for {name!r} has shape {tuple(value.shape)}; it must be (B, {frames} frames, {_numbers(full[1:])})"
+            f"the value for {name!r} has shape {tuple(value.shape)}; "
+            f"it must be (B, {frames} frames, {_numbers(full[1:])})"
         )
     if value.shape[1] != full[0]:
         # Frames outside the span are never read; repeating the edges keeps an encoder on familiar ground.

@@ -1,8 +1,8 @@
 """The world model: noisy modalities at their own times, and conditions, to one prediction per modality.
 
-    tokens(stream) = sum_m embed_m(patch(x_m)) + fused conditions     inside a stream: add
-    h              = cat(tokens(stream) for stream in layout)         across streams: side by side
-    out_m          = unpatch(head_m(h[stream of m]))                  every modality reads its own stream
+tokens(stream) = sum_m embed_m(patch(x_m)) + fused conditions     inside a stream: add
+h              = cat(tokens(stream) for stream in layout)         across streams: side by side
+out_m          = unpatch(head_m(h[stream of m]))                  every modality reads its own stream
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class WorldModel(nn.Module):
                 continue
             self.embed[key(name)] = nn.Linear(m.channels, dim)
             self.head[key(name)] = nn.Linear(dim, m.channels)
-        self.modulation = modulation.build(modalities, layout, dim, self.backbone.depth)
+        prefix = registers > 0 or any(c.route == "tokens" for c in self.conditions.values())
+        self.modulation = modulation.build(modalities, layout, dim, self.backbone.depth, prefix)
         for part in (self.backbone, self.embed, self.head, self.modulation):
             xavier(part)
         for name, m in modalities.items():
@@ -120,8 +121,7 @@ class WorldModel(nn.Module):
         """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs."""
         batch = batch.to(self.device)
         values = dict(batch.values)
-        signals: dict[str, Modality | Condition] = {**self.modalities, **self.conditions}
-        for name, signal in signals.items():
+        for name in (*self.modalities, *self.conditions):
             raw = values.get(name)
             if not isinstance(raw, Tensor):
                 continue
@@ -172,9 +172,9 @@ class WorldModel(nn.Module):
             self._contexts(segments, given),
         )
         out = {}
-        for s in segments:
-            part = y[:, s.start : s.stop].unflatten(1, (s.frames, s.tokens))
-            for n in (n for n in s.stream.of if n in x):
+        for segment in segments:
+            part = y[:, segment.start : segment.stop].unflatten(1, (segment.frames, segment.tokens))
+            for n in (n for n in segment.stream.of if n in x):
                 m = self.modalities[n]
                 mine = part if len(rows[n]) == size else part[rows[n]]
                 out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), m.grid, m.patch)
@@ -207,7 +207,9 @@ class WorldModel(nn.Module):
         for group in stream.exclusive:
             taken = torch.cat([rows[n] for n in group if n in x] or [torch.zeros(0)])
             if taken.is_cpu and len(taken.unique()) < len(taken):
-                raise ValueError(f"a sample has more than one of {', '.join(group)}, which share one slot of the layout")
+                raise ValueError(
+                    f"a sample has more than one of {', '.join(group)}, which share one slot of the layout"
+                )
         parts = []
         for n in names:
             tokens = self.embed[key(root(n, self.modalities))](patchify(x[n], self.modalities[n].patch))
@@ -228,7 +230,9 @@ class WorldModel(nn.Module):
 
     def _runs(self, prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
         """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
-        pieces = [(0, prefix, vectors.c[REGISTERS], None)] if prefix else []
+        pieces: list[tuple[int, int, Tensor, Tensor | None]] = []
+        if prefix:
+            pieces.append((0, prefix, vectors.c[REGISTERS], None))
         for s in segments:
             pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
         runs = []
@@ -242,9 +246,7 @@ class WorldModel(nn.Module):
         parts = [self.positions[s.stream.name] for s in segments]
         return torch.cat([torch.zeros(prefix.shape[1], 3), *parts]).to(prefix.device)
 
-    def _mask(
-        self, prefix: Tensor, segments: list[Segment], rows: Mapping[str, Tensor], size: int
-    ) -> Tensor | None:
+    def _mask(self, prefix: Tensor, segments: list[Segment], rows: Mapping[str, Tensor], size: int) -> Tensor | None:
         """(B or 1, 1, 1 or L, L), True where a token may look; None: everywhere."""
         length = segments[-1].stop
         keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
@@ -269,9 +271,10 @@ class WorldModel(nn.Module):
         routed = [n for n, c in self.conditions.items() if c.route == "context"]
 
         def attended(s: Segment) -> tuple[str, ...]:
-            if s.stream.context is not None:
-                return tuple(n for n in routed if n in s.stream.context)
-            return tuple(n for n in routed if self.conditions[n].to is None or s.stream.name in self.conditions[n].to)
+            own = s.stream.context
+            if own is not None:
+                return tuple(n for n in routed if n in own)
+            return tuple(n for n in routed if s.stream.name in (self.conditions[n].to or (s.stream.name,)))
 
         out = []
         for names, group in groupby(segments, key=attended):

@@ -51,9 +51,11 @@ def loss(
     x_t, t, target, learn = {}, {}, {}, {}
     for name, m in model.modalities.items():
         r, keep = rows[name]
-        x = batch.values[name][keep]
+        x = batch.tensor(name)[keep]
         x_t[name], t[name], target[name] = _noised(name, m, x, r, draw, dice)
-        learn[name] = draw.learn[name][r] & ~draw.drop.get(name, torch.zeros_like(draw.t[name][:, 0], dtype=bool))[r, None]
+        learn[name] = draw.learn[name][r]
+        if name in draw.drop:
+            learn[name] = learn[name] & ~draw.drop[name][r, None]
         if name in batch.valid:
             learn[name] = learn[name] & token_valid(batch.valid[name][keep], m)
     given = model.conditioner(
@@ -84,14 +86,12 @@ def token_valid(valid: Tensor, m: Modality) -> Tensor:
     return torch.stack([valid[:, m.covers(f).start : m.covers(f).stop].all(1) for f in range(m.frames)], 1)
 
 
-def _draw(
-    model: WorldModel, batch: Batch, law: Law, dice: Dice
-) -> tuple[dict[str, tuple[Tensor, Tensor]], Draw]:
+def _draw(model: WorldModel, batch: Batch, law: Law, dice: Dice) -> tuple[dict[str, tuple[Tensor, Tensor]], Draw]:
     """The law's draw, and for each modality (its rows (b',), which of the batch's rows those are (b,) bool)."""
     has = {}
     for name in (*model.modalities, *model.conditions):
-        rows = batch.rows[name]
-        has[name] = torch.zeros(batch.size, dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
+        mine = batch.rows[name]
+        has[name] = torch.zeros(batch.size, dtype=torch.bool, device=mine.device).index_fill(0, mine, True)
     draw = law(Presence(batch.size, has, model.modalities, model.conditions), dice)
     for name, c in model.conditions.items():
         if c.required:
@@ -108,9 +108,7 @@ def _draw(
     return rows, draw
 
 
-def _noised(
-    name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: Dice
-) -> tuple[Tensor, Tensor, Tensor]:
+def _noised(name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     """x (b, T, *S, C) -> (x_t, t (b, F), target), with dropped samples replaced by their null."""
     t = draw.t[name][rows]
     eps = dice.at(rows).normal(f"eps.{name}", *x.shape[1:])

@@ -61,7 +61,7 @@ def _built(cls: type, data: dict, tensors: Mapping[str, Tensor], table: Mapping[
     for name in data:
         if name != "is" and name not in fields:
             raise ValueError(f"{place}: {unknown(f'field of {cls.__name__}', name, fields)}")
-    value = object.__new__(cls)  # some classes take their parts as *args; fields are what is saved
+    value: Any = object.__new__(cls)  # some classes take their parts as *args; fields are what is saved
     for name, f in fields.items():
         if name in data:
             part = from_plain(data[name], tensors, table, f"{place}.{name}")

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from . import __version__, codecs, encoders
 from .backbones.dit import DiT
-from .encoders.patches import Patches
 from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
 from .modality import Condition, Modality
@@ -25,7 +24,7 @@ from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame,
 
 OWN: tuple[type, ...] = (
     *(Recipe, Modality, Condition, Layout, Stream, OneOf, After, DiT, Joint, JointLocal, Local),
-    *(Linear, Cosine, Discrete, Annealed, Patches),
+    *(Linear, Cosine, Discrete, Annealed),
     *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal),
 )
 

@@ -57,7 +57,10 @@ class Recipe:
         return {n: s.signal(n) for n, s in named.items()}
 
     def fit(self, data: Columns) -> Recipe:
-        """The recipe with codecs fitted to `data` and sizes written `None` read off it."""
+        """The recipe with codecs fitted to `data` and sizes written `None` read off it.
+
+        Vectors only: a codec of images brings what it knows.
+        """
         modalities = {n: _fitted(m, n, data) for n, m in self.modalities.items()}
         conditions = {n: _fitted(c, n, data) for n, c in self.conditions.items()}
         return replace(self, modalities=modalities, conditions=conditions)
@@ -79,13 +82,13 @@ def _fitted(signal: Named, name: str, data: Columns) -> Named:
     if signal.signal(name).kind != "vector":
         return signal
     key = signal.key or name
-    arrays = [np.asarray(a) for a in data.column(key)]
-    if not arrays:
+    first = next(iter(data.column(key)), None)
+    if first is None:
         raise ValueError(f"cannot fit {name!r}: the data have no column {key!r}")
-    codec = signal.codec.fit(arrays)
+    codec = signal.codec.fit(data.column(key))
     if signal.shape[-1] is None:
-        raw = (*signal.shape[:-1], arrays[0].shape[-1])
-        sample = torch.from_numpy(arrays[0][:1].astype(np.float32))[None]
-        width = codec.encode(sample.expand(1, int(raw[0] or 1), *sample.shape[2:])).shape[-1]
+        frames = signal.signal(name).shape[0]
+        one = torch.from_numpy(np.asarray(first[:1], np.float32))[None]
+        width = codec.encode(one.expand(1, int(frames or 1), *one.shape[2:])).shape[-1]
         return replace(signal, codec=codec, shape=(*signal.shape[:-1], width))
     return replace(signal, codec=codec)

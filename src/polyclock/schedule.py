@@ -32,9 +32,7 @@ def times(m: Modality, steps: int, shift: float) -> Tensor:
     return grid if shift == 1.0 else shifted(grid, shift)
 
 
-def assemble(
-    roles: Roles, modalities: Mapping[str, Modality], count: int, wanted: Mapping[str, Tensor]
-) -> list[Row]:
+def assemble(roles: Roles, modalities: Mapping[str, Modality], count: int, wanted: Mapping[str, Tensor]) -> list[Row]:
     """`count` rows from wanted[name] (count, F); given frames at 0, the rest unknown or with their clock."""
     leaders = [n for n in roles if Role.WANT in roles[n]]
     rows: list[Row] = []
@@ -75,7 +73,7 @@ class Together:
     shift: Mapping[str, float] = field(default_factory=dict)
 
     def rows(self, roles: Roles, modalities: Mapping[str, Modality]) -> list[Row]:
-        names = {n: self.steps for n in modalities}
+        names = dict.fromkeys(modalities, self.steps)
         return Asynchronous(steps=names, shift=self.shift).rows(roles, modalities)
 
 
@@ -134,7 +132,9 @@ class Chunks:
         )
 
 
-def staggered(roles: Roles, modalities: Mapping[str, Modality], steps: int, shift: Mapping[str, float], delay) -> list[Row]:
+def staggered(
+    roles: Roles, modalities: Mapping[str, Modality], steps: int, shift: Mapping[str, float], delay
+) -> list[Row]:
     """Rows in which the i-th wanted frame of n begins `delay(i, n)` rows late."""
     check_names("shift", shift, modalities)
     delays, grids = {}, {}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .dice import Dice
 from .errors import unknown
-from .intake import fill_given
 from .guidance import Guide, guided
+from .intake import fill_given
 from .modality import Modality, spread
 from .model import WorldModel
 from .path import Discrete
@@ -121,17 +121,18 @@ def sample(
     Returns name -> raw (B, T', *S', C') for every wanted modality: wanted frames are new, the others as they were.
     """
     query = Query.parse(query)
-    query = query.bind(**{n: v for n, v in values.items() if n in query.free and isinstance(v, int)})
-    values = {n: v for n, v in values.items() if isinstance(v, Tensor | list)}
-    roles = absent_rivals(query.roles(model.modalities, model.conditions), model)
+    query = query.bind(**{n: v for n, v in values.items() if isinstance(v, int)})
+    raw = {n: v for n, v in values.items() if not isinstance(v, int)}
+    roles = query.roles(model.modalities, model.conditions)
     check_trained(model, query, roles, strict)
+    roles = absent_rivals(roles, model)
     for g in guides:
         g.check(model)
-    check_values(query, values, model)
-    batch = batch_size(values, noise or {}, size)
+    check_values(query, raw, model)
+    batch = batch_size(raw, noise or {}, size)
     dice = Dice(seed, 0, range(batch), model.device)
 
-    x, given = fill_given(model, query, roles, values, batch, dice, latent=not decode)
+    x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode)
     x = start(x, roles, model, dice, noise or {})
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
     rows = (schedule or getattr(solver, "schedule", None) or Together(steps=steps)).rows(roles, model.modalities)
@@ -164,7 +165,9 @@ def start(
     for name, value in x.items():
         m = model.modalities[name]
         if name in noise and noise[name].shape != value.shape:
-            raise ValueError(f"noise for {name!r} has shape {tuple(noise[name].shape)}; it must be {tuple(value.shape)}")
+            raise ValueError(
+                f"noise for {name!r} has shape {tuple(noise[name].shape)}; it must be {tuple(value.shape)}"
+            )
         eps = noise[name].to(value) if name in noise else dice.normal(f"start.{name}", *value.shape[1:])
         idle = Role.WANT not in roles[name] and Role.GIVEN not in roles[name]
         if idle and m.null == "zero":

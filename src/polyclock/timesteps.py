@@ -161,7 +161,7 @@ class Independent:
         _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        t = {}
+        t: dict[str, Tensor] = {}
         for clock, names in clocks(presence.modalities).items():
             time = with_ends(dice.uniform(f"t.{clock}", 1), self.density, self.ends)
             t |= {n: time.expand(-1, presence.modalities[n].frames) for n in names}
@@ -187,13 +187,15 @@ class PerFrame:
         _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        t = {}
+        t: dict[str, Tensor] = {}
         for clock, names in clocks(presence.modalities).items():
             frames = {presence.modalities[n].frames for n in names}
             if len(frames) > 1:
-                raise ValueError(f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}")
+                raise ValueError(
+                    f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}"
+                )
             time = with_ends(dice.uniform(f"t.{clock}", frames.pop()), self.density, self.ends)
-            t |= {n: time for n in names}
+            t |= dict.fromkeys(names, time)
         return Draw(t, _inside(t))
 
     def answers(self, presence: Presence) -> Tensor:
@@ -268,7 +270,9 @@ class Task:
         draw = Draw({}, {}, {}, {})
         for name, m in modalities.items():
             # (choices, F): which role each frame has under each binding of the free names.
-            role = torch.tensor([[list(Role).index(r) for r in roles[name]] for roles in table], device=dice.device)[pick]
+            role = torch.tensor([[list(Role).index(r) for r in roles[name]] for roles in table], device=dice.device)[
+                pick
+            ]
             want, given, neither, absent = (role == i for i in range(4))
             t = torch.where(want, time, torch.where(given, 0.0, self._idle(name, modalities, time)))
             draw.t[name], draw.learn[name] = t, want

@@ -36,7 +36,7 @@ class Codec(Protocol):
         ...
 
     def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
-        """A codec fitted to `arrays`, each (n, *S', C') raw frames in time order; itself where nothing is to be fitted."""
+        """A codec fitted to `arrays`, each (n, *S', C') raw frames in time order; itself if there is nothing to fit."""
         ...
 
 

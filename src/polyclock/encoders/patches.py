@@ -30,13 +30,17 @@ class Patches:
         return None
 
     def build(self, shape: Shape) -> nn.Module:
-        return PatchReader(self.patch)
+        return PatchReader(self.patch, shape)
 
 
 class PatchReader(nn.Module):
-    def __init__(self, patch: tuple[int, int]) -> None:
+    def __init__(self, patch: tuple[int, int], shape: Shape) -> None:
         super().__init__()
+        frames, height, width = (int(n or 0) for n in shape[:3])
+        if height % patch[0] or width % patch[1]:
+            raise ValueError(f"patches of {patch} do not divide images of {height} x {width}")
         self.patch = patch
+        self.length = frames * (height // patch[0]) * (width // patch[1])
 
     def forward(self, values: Tensor) -> Tensor:
         if values.dtype == torch.uint8:

@@ -35,7 +35,7 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 
 
 def scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
-    """(b, ...) values of the samples `rows` (b,) -> (size, ...), zero for the others. The identity when all are there."""
+    """(b, ...) values of the samples `rows` (b,) -> (size, ...), zero for the others; itself when all are there."""
     if len(rows) == size:
         return values  # rows rise, so they are 0 .. size - 1
     return values.new_zeros(size, *values.shape[1:]).index_copy(0, rows, values)

@@ -16,6 +16,7 @@ from ..layout import Layout
 from ..modality import Modality
 from ..timesteps import clocks
 from .embed import scatter, sinusoid
+from .init import silent
 
 REGISTERS = "registers"  # the segment of tokens that belong to no stream
 
@@ -37,13 +38,12 @@ class Vectors:
 class TimeMLP(nn.Module):
     """Times (...) -> (..., D)."""
 
-    def __init__(self, frequencies: int, dim: int, silent: bool) -> None:
+    def __init__(self, frequencies: int, dim: int, quiet: bool) -> None:
         super().__init__()
         self.frequencies = frequencies
         self.first, self.last = nn.Linear(frequencies, dim), nn.Linear(dim, dim)
-        if silent:
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+        if quiet:
+            silent(self.last)
 
     def forward(self, t: Tensor) -> Tensor:
         return self.last(nn.functional.silu(self.first(sinusoid(t, self.frequencies))))
@@ -60,25 +60,30 @@ class Local:
     table: bool = False
     frequencies: int = 256
 
-    def build(self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int) -> nn.Module:
-        return LocalModulation(self, modalities, layout, dim, depth)
+    def build(
+        self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
+    ) -> nn.Module:
+        return LocalModulation(self, modalities, layout, dim, depth, prefix)
 
 
 class LocalModulation(nn.Module):
-    def __init__(self, spec: Local, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int) -> None:
+    def __init__(
+        self, spec: Local, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
+    ) -> None:
         super().__init__()
         self.layout, self.modalities = layout, modalities
         self.time = nn.ModuleDict()
         for name in dict.fromkeys(root(n, modalities) for n in modalities):
             self.time[key(name)] = TimeMLP(spec.frequencies, dim, modalities[name].zero_init)
-        self.constant = nn.Parameter(0.02 * torch.randn(dim))  # what registers take for a time
+        # What registers take for a time; without registers it would be a parameter without a gradient.
+        self.constant = nn.Parameter(0.02 * torch.randn(dim)) if prefix else None
         self.table = nn.ParameterDict()
         if spec.table:
             self.table.update({key(n): nn.Parameter(torch.zeros(depth, 6 * dim)) for n in modalities})
 
     def forward(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Vectors:
         """t[name] (b, F) stamps, rows[name] (b,), glob (B, D) from the global conditions."""
-        c: dict[str, Tensor] = {REGISTERS: (self.constant + glob)[:, None]}
+        c: dict[str, Tensor] = {} if self.constant is None else {REGISTERS: (self.constant + glob)[:, None]}
         table: dict[str, Tensor] = {}
         for stream in self.layout.streams:
             names = [n for n in stream.of if n in t]
@@ -104,7 +109,9 @@ class Joint:
 
     frequencies: int = 256
 
-    def build(self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int) -> nn.Module:
+    def build(
+        self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
+    ) -> nn.Module:
         return JointModulation(self.frequencies, modalities, layout, dim)
 
 
@@ -116,7 +123,7 @@ class JointModulation(nn.Module):
         self.first = nn.ModuleDict({key(c): nn.Linear(frequencies, dim, bias=False) for c in self.clocks})
         for clock, names in self.clocks.items():
             if all(modalities[n].zero_init for n in names):
-                nn.init.zeros_(self.first[key(clock)].weight)
+                silent(self.first[key(clock)])
         self.bias = nn.Parameter(torch.zeros(dim))
         self.last = nn.Linear(dim, dim)
 
@@ -144,7 +151,7 @@ class JointModulation(nn.Module):
         """t[name] (b, F) stamps, rows[name] (b,), glob (B, D). Errors: times that differ inside a clock."""
         vector = self.joint(t, rows, size, glob)
         present = [s.name for s in self.layout.streams if any(n in t for n in s.of)]
-        return Vectors({name: vector for name in (*present, REGISTERS)}, {})
+        return Vectors(dict.fromkeys((*present, REGISTERS), vector), {})
 
 
 def refuse_split(t: Tensor, name: str) -> None:
@@ -165,14 +172,16 @@ class JointLocal:
 
     frequencies: int = 256
 
-    def build(self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int) -> nn.Module:
+    def build(
+        self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
+    ) -> nn.Module:
         return JointLocalModulation(self.frequencies, modalities, layout, dim)
 
 
 class JointLocalModulation(JointModulation):
     def __init__(self, frequencies: int, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
         super().__init__(frequencies, modalities, layout, dim)
-        self.local = nn.ModuleDict({key(n): TimeMLP(frequencies, dim, silent=True) for n in modalities})
+        self.local = nn.ModuleDict({key(n): TimeMLP(frequencies, dim, quiet=True) for n in modalities})
 
     def forward(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Vectors:
         most = {n: v.amax(1, keepdim=True).expand_as(v) for n, v in t.items()}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def split_axes(pairs: int) -> tuple[int, int, int]:
-    """How the rotated pairs of a head are shared among time, height and width: the two spatial axes get a third each."""
+    """How the pairs of a head are shared among time, height and width: the spatial axes get a third each."""
     third = pairs // 3
     return pairs - 2 * third, third, third
 

@@ -1,0 +1,78 @@
+"""Recipes: each builds tiny, takes a step, and answers each of its questions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from polyclock import Dice, from_pretrained, loss, sample, save_pretrained
+from polyclock.data.collate import collate
+from polyclock.data.source import Sample
+from polyclock.recipes import tiny, uwm
+
+CAMERAS = ("observation.images.front", "observation.images.wrist")
+QUESTIONS = {
+    tiny: [
+        "action | video[:1], text",
+        "video[1:] | video[:1], action",
+        "action[k:] | action[:k], video",
+        "video, action |",
+    ],
+    uwm: ["action |", "video | action", "action | video", "video |", "video, action |"],
+}
+
+
+class Data:
+    def column(self, key):
+        return iter([np.random.default_rng(len(key)).normal(size=(60, 7)).astype(np.float32)])
+
+
+def samples(recipe, n=3):
+    g = np.random.default_rng(0)
+    for i in range(n):
+        values = {}
+        for name, s in recipe.signals().items():
+            if s.kind == "text":
+                values[name] = f"task {i}"
+            elif s.kind == "video":
+                values[name] = g.integers(0, 256, s.shape, dtype=np.uint8)
+            else:
+                values[name] = g.normal(size=s.shape).astype(np.float32)
+        valid = {n: np.ones(s.shape[0], bool) for n, s in recipe.signals().items() if s.kind != "text"}
+        yield Sample(values, valid, f"sample {i}")
+
+
+@pytest.mark.parametrize("make", QUESTIONS, ids=lambda f: f.__name__)
+def test_a_recipe_steps_and_answers(make, tmp_path):
+    recipe = make(cameras=CAMERAS).fit(Data())
+    raw = collate(list(samples(recipe)), [0, 1, 2], recipe.signals())
+    model = recipe.build()
+    dice = Dice(0, 0, range(3))
+    total, parts = loss(model, model.encode(raw, dice), recipe.law, dice)
+    total.backward()
+    assert torch.isfinite(total) and set(parts) == set(recipe.modalities)
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+    save_pretrained(model, tmp_path)
+    model = from_pretrained(tmp_path)
+    for query in QUESTIONS[make]:
+        right = query.partition("|")[2]
+        names = [n for n, c in recipe.conditions.items() if c.required or n in right]
+        names += [n for n in recipe.modalities if n.partition(".")[0] in right]
+        values = {n: raw.values[n] for n in names}
+        out = sample(model, query, strict=True, steps=2, size=3, **values, **({"k": 1} if "k" in query else {}))
+        for name, value in out.items():
+            want = recipe.signals()[name]
+            assert tuple(value.shape[1:]) == want.shape, (query, name)
+            assert value.dtype == (torch.uint8 if want.kind == "video" else torch.float32)
+        if "video" in query.partition("|")[0] and make is uwm:
+            assert set(out) >= {"video", "video.wrist"}
+
+
+@pytest.mark.parametrize("size", ["S", "B", "L"])
+def test_larger_sizes_build_on_no_memory(size):
+    recipe = uwm(size=size, cameras=CAMERAS[:1], text=True).fit(Data())
+    with torch.device("meta"):
+        model = recipe.build()
+    assert sum(p.numel() for p in model.parameters()) > 3e7

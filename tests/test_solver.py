@@ -1,0 +1,258 @@
+"""Asking: schedules, solvers, guides, explicit noise, given values, and the messages of `sample`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from polyclock.codecs import Pixels
+from polyclock.guidance import Guide
+from polyclock.layout import Layout, Stream, one_of
+from polyclock.modality import Modality
+from polyclock.path import Discrete, Linear
+from polyclock.query import Query
+from polyclock.schedule import Asynchronous, Chunks, Pyramid, Together
+from polyclock.schedulers import Diffusers
+from polyclock.solver import Heun, sample
+from polyclock.timesteps import Independent, PerFrame, Task
+from worlds import CONDITIONS, MODALITIES, VIDEO, awake, recipe
+
+PIXELS = {"video": replace(VIDEO, codec=Pixels(), rate=2.0), "action": MODALITIES["action"]}
+
+
+@pytest.fixture(scope="module")
+def model():
+    conditions = {"text": CONDITIONS["text"]}
+    return awake(recipe(modalities=PIXELS, conditions=conditions).build())
+
+
+def clip(size=2):
+    g = torch.Generator().manual_seed(3)
+    return torch.randint(0, 256, (size, 4, 4, 4, 3), dtype=torch.uint8, generator=g)
+
+
+def test_wanted_frames_are_new_and_given_ones_are_as_they_were(model):
+    video, action = clip(), torch.randn(2, 8, 2)
+    out = sample(model, "video[2:] | video[:2], action", video=video, action=action, steps=3)["video"]
+    assert out.dtype == torch.uint8 and torch.equal(out[:, :2], video[:, :2])
+    assert not torch.equal(out[:, 2:], video[:, 2:])
+    short = sample(model, "video[2:] | video[:2], action", video=video[:, :2], action=action, steps=3)["video"]
+    assert torch.equal(short, out)
+
+
+def test_a_given_span_from_the_middle(model):
+    video = clip()
+    full = sample(model, "action | video[1:3]", video=video, steps=2)["action"]
+    assert torch.equal(sample(model, "action | video[1:3]", video=video[:, 1:3], steps=2)["action"], full)
+
+
+def test_answers_do_not_depend_on_the_batch(model):
+    video = clip(3)
+    many = sample(model, "action | video", video=video, steps=3)["action"]
+    one = sample(model, "action | video", video=video[:1], steps=3)["action"]
+    assert torch.allclose(many[:1], one, atol=1e-5)
+    assert not torch.equal(sample(model, "action | video", video=video, steps=3, seed=1)["action"], many)
+
+
+def test_explicit_noise_is_where_it_starts(model):
+    noise = torch.randn(2, 8, 2)
+    a, b = (sample(model, "action |", noise={"action": noise}, seed=s, steps=1, decode=False) for s in (0, 0))
+    assert torch.equal(a["action"], b["action"])
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 2\); it must be \(2, 8, 2\)"):
+        sample(model, "action |", noise={"action": torch.zeros(2, 3, 2)})
+
+
+def test_absent_modalities_have_no_tokens(model):
+    lengths = []
+    hook = model.backbone.register_forward_pre_hook(lambda m, args: lengths.append(args[0].shape[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sample(model, "action | -video", steps=1)
+    sample(model, "action |", steps=1)
+    hook.remove()
+    assert lengths == [2 + 4, 2 + 4 + 16]
+
+
+def test_free_names_are_numbers(model):
+    out = sample(model, "action[k:] | action[:k]", k=1, action=torch.ones(2, 2, 2), steps=2)["action"]
+    assert torch.equal(out[:, :2], torch.ones(2, 2, 2))
+
+
+def test_text_is_a_list_and_its_absence_is_null(model):
+    video = clip()
+    a, b, c = (
+        sample(model, q, video=video, steps=2, **k)["action"]
+        for q, k in (
+            ("action | video, text", {"text": ["open", "close"]}),
+            ("action | video, text", {"text": ["open", "open"]}),
+            ("action | video", {}),
+        )
+    )
+    assert torch.equal(a[0], b[0]) and not torch.allclose(a[1], b[1]) and not torch.allclose(a, c)
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "message"),
+    [
+        ("action | video", {}, "needs a value for 'video'"),
+        ("action | video", {"video": clip(), "depth": clip()}, "unknown value"),
+        ("action | video", {"video": clip()[:, :3]}, r"must be \(B, 4 frames, 4, 4, 3\)"),
+        ("action | video[:2]", {"video": clip()[:, :3]}, r"must be \(B, 2 or 4 frames"),
+        ("action | video, text", {"video": clip(), "text": ["one"]}, "one batch size"),
+        ("action[k:] |", {}, "free name"),
+        ("acton |", {}, "Did you mean 'action'"),
+    ],
+)
+def test_faults_are_named(model, query, values, message):
+    with pytest.raises(ValueError, match=message):
+        sample(model, query, **values)
+
+
+def test_untrained_queries_warn_once_and_raise_if_strict():
+    model = awake(recipe(modalities=PIXELS, law=Independent()).build())
+    with pytest.warns(UserWarning, match="lies outside what this model was trained for"):
+        sample(model, "action | video[:2]", video=clip()[:, :2], steps=1)
+    with pytest.raises(ValueError, match="lies outside"):
+        sample(model, "action | video[:2]", video=clip()[:, :2], steps=1, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample(model, "action | video", video=clip(), steps=1)
+
+
+def test_of_a_shared_slot_only_the_named_one_has_tokens():
+    modalities = {"video": VIDEO, "depth": VIDEO, "normal": VIDEO}
+    layout = Layout(Stream("video"), Stream(one_of("depth", "normal")))
+    law = Task("depth | video")
+    model = awake(recipe(modalities=modalities, layout=layout, law=law).build())
+    assert set(sample(model, "depth | video", video=torch.randn(1, 4, 4, 4, 3), steps=1)) == {"depth"}
+    with pytest.raises(ValueError, match="share one slot"), pytest.warns(UserWarning, match="outside"):
+        sample(model, "depth, normal | video", video=torch.randn(1, 4, 4, 4, 3))
+
+
+SCHEDULES = [
+    Together(steps=5),
+    Together(steps=5, shift={"video": 3.0}),
+    Asynchronous(steps={"video": 7, "action": 3}),
+    Pyramid(steps=5, lag=2),
+    Chunks(count=2, steps=5),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_rows_fall_from_start_to_zero_and_never_rise(schedule):
+    roles = Query.parse("video[1:], action | video[:1]").roles(PIXELS)
+    rows = schedule.rows(roles, PIXELS)
+    for a, b in zip(rows, rows[1:], strict=False):
+        assert all((b[n] <= a[n]).all() for n in PIXELS)
+    assert rows[0]["video"].tolist() == [0, 1, 1, 1] and (rows[0]["action"] == 1).all()
+    assert all((rows[-1][n] == 0).all() for n in PIXELS)
+
+
+def test_schedules_differ_as_they_say():
+    roles = Query.parse("video, action |").roles(PIXELS)
+    moves = Asynchronous(steps={"video": 6, "action": 3}).rows(roles, PIXELS)
+    assert sum(not torch.equal(a["action"], b["action"]) for a, b in zip(moves, moves[1:], strict=False)) == 3
+    pyramid = Pyramid(steps=4, lag=1).rows(roles, PIXELS)
+    assert pyramid[1]["video"].tolist() == pytest.approx([0.75, 1, 1, 1])
+    chunks = Chunks(count=2, steps=4).rows(roles, PIXELS)
+    assert chunks[4]["video"].tolist() == [0, 0, 1, 1]
+
+
+def test_what_is_idle_stays_unknown_or_with_its_clock():
+    flow = replace(VIDEO, null="zero", clock="video")
+    late = replace(VIDEO, path=Discrete(unknown=0.91))
+    modalities = {"video": VIDEO, "flow": flow, "late": late}
+    rows = Together(steps=4).rows(Query.parse("video |").roles(modalities), modalities)
+    assert all(torch.equal(r["flow"], r["video"]) for r in rows)
+    assert all((r["late"] == 0.91).all() for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Together(steps=0), "at least 1"),
+        (Together(shift={"vdeo": 2.0}), "Did you mean 'video'"),
+        (Asynchronous(steps={"video": 3}), "'action' is wanted but has no number of steps"),
+        (Pyramid(lag=-1), "at least 0"),
+    ],
+)
+def test_faults_of_schedules(model, schedule, message):
+    with pytest.raises(ValueError, match=message):
+        sample(model, "video, action |", schedule=schedule)
+
+
+def test_guides_move_only_their_scope_and_never_what_they_drop(model):
+    plain = sample(model, "video, action |", steps=1, decode=False)
+    guide = Guide(weight=2.0, drop={"video"})
+    out = sample(model, "video, action |", steps=1, decode=False, guides=(guide,))
+    assert torch.equal(out["video"], plain["video"]) and not torch.allclose(out["action"], plain["action"])
+    early = replace(guide, interval=(0.0, 0.5))
+    same = sample(model, "video, action |", steps=1, decode=False, guides=(early,))
+    assert torch.equal(same["action"], plain["action"])
+
+
+def test_text_guidance_is_classifier_free_guidance(model):
+    def velocity(q, guides=(), **k):
+        noise = {"action": torch.zeros(1, 8, 2)}
+        return sample(model, q, steps=1, noise=noise, guides=guides, decode=False, **k)["action"]
+
+    text = {"text": ["open"]}
+    with_text, without = velocity("action | text", **text), velocity("action |", size=1)
+    scale = 4.0  # diffusers' guidance_scale is 1 + w
+    guided = velocity("action | text", (Guide(weight=scale - 1, drop={"text"}),), **text)
+    assert torch.allclose(guided, without + scale * (with_text - without), atol=1e-4)
+
+
+def test_faults_of_guides(model):
+    for guide, message in (
+        (Guide(weight=1.0, drop={"txt"}), "Did you mean 'text'"),
+        (Guide(weight=1.0, drop=()), "drops nothing"),
+        (Guide(weight=1.0, drop={"text"}, fill="mean"), "Possible: noise, zero"),
+        (Guide(weight=1.0, drop={"text"}, interval=(0.5, 0.2)), "interval"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sample(model, "action |", guides=(guide,))
+
+
+def test_heun_refuses_a_path_without_derivative():
+    table = {"a": Modality(shape=(2, 1), patch=(1,), path=Discrete())}
+    model = awake(recipe(modalities=table).build())
+    with pytest.raises(ValueError, match="discrete path of 'a'"):
+        sample(model, "a |", solver=Heun())
+
+
+def test_schedulers_of_diffusers_walk_like_ours():
+    diffusers = pytest.importorskip("diffusers")
+    modalities = {
+        "video": Modality(shape=(2, 3), patch=(1,), path=Linear()),
+        "action": Modality(shape=(2, 3), patch=(1,), path=Discrete(steps=100)),
+    }
+    model = awake(recipe(modalities=modalities).build())
+    flow = diffusers.FlowMatchEulerDiscreteScheduler()
+    ddim = diffusers.DDIMScheduler(100, beta_schedule="squaredcos_cap_v2")
+    for name, scheduler in (("video", flow), ("action", ddim)):
+        theirs = sample(model, f"{name} |", solver=Diffusers({name: scheduler}, steps=10), seed=4)[name]
+        schedule = Diffusers({name: scheduler}, steps=10)
+        ours = sample(model, f"{name} |", schedule=schedule, seed=4)[name]
+        assert torch.allclose(theirs, ours, atol=1e-5), name
+    both = Diffusers({"video": flow, "action": ddim}, steps=10)
+    assert set(sample(model, "video, action |", solver=both)) == {"video", "action"}
+
+
+def test_schedulers_that_mean_something_else_are_refused():
+    diffusers = pytest.importorskip("diffusers")
+    modalities = {n: Modality(shape=(2, 3), patch=(1,), path=p) for n, p in (("a", Linear()), ("b", Discrete()))}
+    model = awake(recipe(modalities=modalities, law=PerFrame()).build())
+    flow, ddim = diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.DDIMScheduler(100)
+    for query, solver, message in (
+        ("a |", Diffusers({"a": ddim}), "expects 'epsilon', but the path of 'a' predicts 'velocity'"),
+        ("b |", Diffusers({"b": ddim}), "alpha of the scheduler of 'b' differs"),
+        ("b |", Diffusers({"b": diffusers.DDIMScheduler(50)}), "table of 50 steps"),
+        ("a, b |", Diffusers({"a": flow}), "'b' is wanted but has no scheduler"),
+        ("a[1:] |", Diffusers({"a": flow}), "whole modalities"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sample(model, query, solver=solver)
