@@ -196,7 +196,7 @@ def test_a_guide_of_weight_minus_one_is_the_dropped_answer():
 
 
 def test_guides_extrapolate_linearly_in_the_weight():
-    """The guided mean moves along (f - f_drop): for a Gaussian the velocity is linear, so three weights lie on a line."""
+    """For a Gaussian the velocity is linear, so answers at three weights lie on a line."""
     truth = draw(64)
 
     def velocity(w: float) -> Tensor:

@@ -104,7 +104,9 @@ class Layout:
                 raise unknown("modality in the layout", n, modalities)
         for n in modalities:
             if placed.count(n) != 1:
-                raise ValueError(f"modality {n!r} stands in {placed.count(n)} streams of the layout; it must stand in one")
+                raise ValueError(
+                    f"modality {n!r} stands in {placed.count(n)} streams of the layout; it must stand in one"
+                )
         for s in self.streams:
             grids = {n: modalities[n].grid for n in s.of}
             if len(set(grids.values())) > 1:

@@ -59,10 +59,7 @@ class Pattern:
         for name, frames in roles.items():
             if not all(role in may for role, may in zip(frames, self.allowed[name], strict=True)):
                 return False
-        for group in self.tied:
-            if len({role for name in group for role in roles[name]} - {Role.ABSENT}) > 1:
-                return False
-        return True
+        return all(len({role for n in group for role in roles[n]} - {Role.ABSENT}) <= 1 for group in self.tied)
 
 
 class Law(Protocol):
@@ -268,11 +265,10 @@ class Task:
         pick = (dice.uniform(f"bind.{self.query}") * len(table)).long()
         time = self.density(dice.uniform("t", 1))
         draw = Draw({}, {}, {}, {})
-        for name, m in modalities.items():
+        for name in modalities:
             # (choices, F): which role each frame has under each binding of the free names.
-            role = torch.tensor([[list(Role).index(r) for r in roles[name]] for roles in table], device=dice.device)[
-                pick
-            ]
+            codes = [[list(Role).index(r) for r in roles[name]] for roles in table]
+            role = torch.tensor(codes, device=dice.device)[pick]
             want, given, neither, absent = (role == i for i in range(4))
             t = torch.where(want, time, torch.where(given, 0.0, self._idle(name, modalities, time)))
             draw.t[name], draw.learn[name] = t, want
