@@ -1,0 +1,116 @@
+"""RUN on the command line: which model folder of a run is meant, and the model in it with averaged weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import unknown
+
+if TYPE_CHECKING:
+    from ..model import WorldModel
+
+CHOICES = ("best", "last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A model folder; `average` is the file of averaged weights to lay over it, `state` what its state.json says."""
+
+    folder: Path
+    average: Path | None = None
+    step: int | None = None
+    run: Path | None = None
+    which: str = "model"
+
+    @property
+    def sha256(self) -> str:
+        """Of model.safetensors."""
+        from ..train.checkpoint import sha256
+
+        return sha256(self.folder / "model.safetensors")
+
+    def __str__(self) -> str:
+        return str(self.folder) if self.step is None else f"{self.folder} ({self.which}, step {self.step})"
+
+
+def find(path: str | Path, which: str | None = None) -> Found:
+    """The model of a run folder, a checkpoint folder or a model folder.
+
+    which: "best" (on held-out episodes) or "last"; None: the best if there is one. A damaged checkpoint is passed over
+    with a note. Errors: `ValueError` where no model is found.
+    """
+    from ..train import checkpoint
+
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is not there; a run folder or a model folder is needed")
+    if which not in (None, *CHOICES):
+        raise unknown("checkpoint", which, CHOICES)
+    if (path / "config.json").is_file():
+        return Found(folder=path)
+    if (path / "model" / "config.json").is_file():
+        return _checkpoint(path, None, path.parent.name)
+    for kind, name in (("best", "best"), ("last", "checkpoints")):
+        newest = checkpoint.newest(path / name, _note) if which in (None, kind) else None
+        if newest:
+            return _checkpoint(newest, path, kind)
+    have = "no checkpoint yet" if (path / "run.json").is_file() else "neither checkpoints nor config.json"
+    raise ValueError(f"{path} has {have}{f' of the kind {which!r}' if which else ''}")
+
+
+def load(found: Found, device: str | None = None, code: str | None = None) -> WorldModel:
+    """The model, with averaged weights where there are any, on `device` (None: a GPU if there is one).
+
+    code: a Python file of the user with the classes that the model's config names. Errors: those of `from_pretrained`.
+    """
+    import torch
+
+    from ..pretrained import from_pretrained
+    from ..train.state import load_weights
+
+    model = from_pretrained(found.folder, classes=_classes(code))
+    if found.average:
+        load_weights(model, found.average, optional=True)
+    try:
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    except RuntimeError as error:
+        raise ValueError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def started_with(run: str | Path) -> dict[str, Any]:
+    """RUN/run.json: the recipe, data and settings that a run was started with; {} for a model folder."""
+    path = Path(run) / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _checkpoint(folder: Path, run: Path | None, which: str) -> Found:
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    average = folder / "ema.safetensors"
+    return Found(
+        folder=folder / "model",
+        average=average if average.is_file() else None,
+        step=state["step"],
+        run=run,
+        which=which,
+    )
+
+
+def _classes(code: str | None) -> list[type]:
+    if code is None:
+        return []
+    from .recipe_word import load_file
+
+    if not Path(code).is_file():
+        raise ValueError(f"--code {code}: the file is not there")
+    module = load_file(Path(code))
+    return [c for c in vars(module).values() if isinstance(c, type) and dataclasses.is_dataclass(c)]
+
+
+def _note(text: str) -> None:
+    from ..cli import say
+
+    say(f"note: {text}")

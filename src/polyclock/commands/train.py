@@ -1,0 +1,259 @@
+"""`polyclock train RECIPE --data PATH --out RUN`: fit the recipe to the data, then train; the same command goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import flags
+from ..flags import Flag
+from ..train.settings import Training
+from .recipe_word import find_recipe, own_recipes
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Windows
+    from ..recipe import Recipe
+    from ..train.loop import Job
+
+USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
+TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
+
+RECIPE is one of the names below, or path/to/file.py:function for one of your own (the file is run).
+polyclock train RECIPE --help lists the recipe's own flags."""
+SHARED = ("seed",)  # an argument that the recipe and the training both have: one flag goes to both
+FROM_DATA = ("cameras", "fps")  # arguments that are filled in from the data set where they are not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Where a run's data come from and where it goes.
+
+    data         a LeRobot folder, a folder of videos, or a .csv or .jsonl of videos
+    out          folder of the run
+    hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
+    stride       data frames from one training window to the next
+    cache        decode the cameras once, at the recipe's size, into RUN/cache
+    device       cpu, cuda, cuda:1; none: a GPU if there is one
+    tensorboard  write TensorBoard events too
+    """
+
+    data: str
+    out: str
+    hold_out: str = "last"
+    stride: int = 1
+    cache: bool = True
+    device: str | None = None
+    tensorboard: bool = False
+
+
+def run(words: Sequence[str]) -> int:
+    """Train; the exit status is 0, or 130 and 143 after SIGINT and SIGTERM."""
+    if not words or words[0].startswith("-"):
+        return _general_help(words)
+    function = find_recipe(words[0])
+    own = flags.of_function(function)
+    check_names(own)
+    given = _parser(words[0], own).take(words[1:])
+    setup, training = flags.settings(Setup, given), flags.settings(Training, given)
+
+    from ..data import open_dataset
+    from ..train.loop import run as train
+
+    dataset = open_dataset(setup.data)
+    kept, held_out = split(dataset, setup.hold_out)
+    arguments, origin = fill_in({f.name: given[f.name] for f in own if f.name in given}, own, dataset)
+    recipe = make_recipe(function, arguments).fit(kept)
+    if setup.cache:
+        dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
+        kept, held_out = split(dataset, setup.hold_out)
+    windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
+    assert windows is not None
+    check_answerable(recipe, windows)
+    job = make_job(recipe, windows, validation, words[0], setup)
+    if os.environ.get("RANK", "0") == "0":
+        _show(words[0], own, arguments, origin, recipe, training, windows, validation)
+    return train(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
+
+
+def _parser(word: str, own: Sequence[Flag]) -> flags.Parser:
+    parser = flags.Parser(f"train {word}", "The defaults stand in brackets.", USAGE.replace("RECIPE", word))
+    parser.add_flags("data and run", flags.of_dataclass(Setup))
+    parser.add_flags(f"recipe {word}", own)
+    shared = {f.name for f in own}
+    parser.add_flags("training", [f for f in flags.of_dataclass(Training) if f.name not in shared])
+    return parser
+
+
+def _general_help(words: Sequence[str]) -> int:
+    """Help without a recipe, which needs no import of torch."""
+    recipes = own_recipes()
+    if words and words[0] not in ("-h", "--help"):
+        raise ValueError(f"the recipe comes first: {USAGE}; recipes: {', '.join(recipes)}")
+    width = max(map(len, recipes))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in recipes.items())
+    parser = flags.Parser("train", f"{TEXT}\n\nrecipes:\n{lines}", USAGE)
+    parser.add_flags("data and run", flags.of_dataclass(Setup))
+    parser.add_flags("training", flags.of_dataclass(Training))
+    parser.print_help()
+    return 0 if words else 2
+
+
+def check_names(own: Sequence[Flag]) -> None:
+    """Errors: an argument of the recipe that would be the same flag as a setting of the run or the training."""
+    taken = {f.name for f in (*flags.of_dataclass(Setup), *flags.of_dataclass(Training))} - set(SHARED)
+    for flag in own:
+        if flag.name in taken:
+            raise ValueError(f"the recipe's argument {flag.name!r} is a setting of the training too; rename it")
+
+
+def split(dataset: Dataset, hold_out: str) -> tuple[Dataset, Dataset | None]:
+    """(episodes to train on, episodes to validate on). A data set of one episode holds nothing out by itself."""
+    from .episodes import numbers
+
+    last = hold_out == "last"
+    if hold_out == "none" or (last and len(dataset.episodes) < 2):
+        return dataset, None
+    chosen = [dataset.episodes[-1].index] if last else numbers(hold_out)
+    return dataset.without(chosen), dataset.only(chosen)
+
+
+def fill_in(given: Mapping[str, Any], own: Sequence[Flag], dataset: Dataset) -> tuple[dict[str, Any], dict[str, str]]:
+    """(the recipe's arguments, where each of them that is no default comes from). Errors: a required one is absent."""
+    arguments, origin = dict(given), dict.fromkeys(given, "given")
+    for flag in own:
+        known = getattr(dataset.facts, flag.name) if flag.name in FROM_DATA else None
+        if flag.name not in arguments and known:
+            arguments[flag.name], origin[flag.name] = known, "from the data"
+    return arguments, origin
+
+
+def make_recipe(function: Callable, arguments: Mapping[str, Any]) -> Recipe:
+    """Errors: the function returns something else."""
+    from ..recipe import Recipe
+
+    recipe = function(**arguments)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{function.__name__} returned a {type(recipe).__name__}; it must return a Recipe")
+    return recipe
+
+
+def _cached(dataset: Dataset, recipe: Recipe, folder: Path) -> Dataset:
+    from ..data import Cached
+
+    return Cached(dataset, recipe.signals(), folder)
+
+
+def _windows(dataset: Dataset | None, recipe: Recipe, stride: int) -> Windows | None:
+    from ..data import Windows
+
+    return None if dataset is None else Windows(dataset, recipe.signals(), stride)
+
+
+def check_answerable(recipe: Recipe, windows: Windows) -> None:
+    """Errors: a required condition that the data lack, a training law that no sample of theirs can follow."""
+    import torch
+
+    from ..timesteps import Mixture, Presence
+
+    for name in windows.absent:
+        if name in recipe.conditions and recipe.conditions[name].required:
+            have = ", ".join(windows.dataset.facts.columns)
+            raise ValueError(
+                f"the recipe needs {name!r}, and the data have no column {windows.signals[name].key!r}; "
+                f"they have: {have}"
+            )
+    has = {n: torch.tensor([n in windows.present]) for n in windows.signals}
+    presence = Presence(1, has, recipe.modalities, recipe.conditions)
+    for law in [law for _, law in recipe.law.entries] if isinstance(recipe.law, Mixture) else [recipe.law]:
+        if not law.answers(presence).any():
+            label = "; ".join(dict.fromkeys(p.label for p in law.patterns(recipe.modalities, recipe.conditions)))
+            raise ValueError(f"no sample can be trained on {label!r}: the data lack {', '.join(windows.absent)}")
+
+
+def make_job(recipe: Recipe, windows: Windows, validation: Windows | None, word: str, setup: Setup) -> Job:
+    """What the training loop is given."""
+    from ..data import Loader
+    from ..objective import loss
+    from ..pretrained import save_pretrained
+    from ..train.loop import Job
+
+    signals = recipe.signals()
+    return Job(
+        build=recipe.build,
+        loss=lambda model, latent, dice, **rest: loss(model, latent, recipe.law, dice, **rest),
+        loader=lambda source, **rest: Loader(source, signals, **rest),
+        save=save_pretrained,
+        source=windows,
+        held_out=validation,
+        facts=facts(recipe, windows, validation, word, setup),
+    )
+
+
+def facts(recipe: Recipe, windows: Windows, validation: Windows | None, word: str, setup: Setup) -> dict[str, Any]:
+    """Plain data that a resumed run must agree with; the path of the data is left out, as they may move."""
+    from ..plain import to_plain
+
+    tensors: dict[str, Any] = {}
+    plain = to_plain(recipe, tensors)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    held_out = [e.index for e in validation.dataset.episodes] if validation else []
+    data = {
+        "fingerprint": windows.dataset.fingerprint,
+        "episodes": [e.index for e in windows.dataset.episodes],
+        "held_out": held_out,
+        "stride": setup.stride,
+        "windows": len(windows),
+    }
+    return {"recipe": plain, "codecs": digest.hexdigest(), "data": data, "command": Path(word).name}
+
+
+def _show(
+    word: str,
+    own: Sequence[Flag],
+    arguments: Mapping[str, Any],
+    origin: Mapping[str, str],
+    recipe: Recipe,
+    training: Training,
+    windows: Windows,
+    validation: Windows | None,
+) -> None:
+    """The resolved recipe, training settings and data, as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+
+    def table(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+        grid = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+        for row in rows:
+            grid.add_row(*row)
+        console.print(grid, "")
+
+    rows = [(f.name, flags.shown(arguments.get(f.name, f.default)), origin.get(f.name, "")) for f in own]
+    table(f"recipe {word}", rows)
+    made = [
+        (n, str(m.shape), f"{type(m.path).__name__}, predicts {m.path.predict}") for n, m in recipe.modalities.items()
+    ]
+    made += [(n, str(c.shape), f"given, {c.route}") for n, c in recipe.conditions.items()]
+    table("signals", made)
+    changed = asdict(Training())
+    table("training", [(n, flags.shown(v), "" if v == changed[n] else "given") for n, v in asdict(training).items()])
+    table("data", _data_rows(windows, validation))
+
+
+def _data_rows(windows: Windows, validation: Windows | None) -> list[tuple[str, str, str]]:
+    from ..data.source import spans
+
+    def row(name: str, source: Windows | None) -> tuple[str, str, str]:
+        if source is None:
+            return (name, "none", "")
+        return (name, f"episodes {spans([e.index for e in source.dataset.episodes])}", f"{len(source)} windows")
+
+    rows = [row("train on", windows), row("validate on", validation)]
+    return rows + [("not in the data", ", ".join(windows.absent), "")] if windows.absent else rows
