@@ -17,7 +17,7 @@ from ..modality import Condition, Modality
 from ..nn.modulation import Joint
 from ..path import Linear
 from ..recipe import Recipe
-from ..timesteps import Independent
+from ..timesteps import Independent, Law, Mixture, Task
 
 
 def uwm(
@@ -35,12 +35,14 @@ def uwm(
     text: bool = False,  # the task sentence as cross-attention context
     registers: int = 8,
     ends: float = 0.1,  # weight of the atoms at t = 0 and at t = 1
+    asked: float = 0.5,  # share of samples drawn as one of the four questions; the rest draw independent times
     seed: int = 0,
 ) -> Recipe:
     """Actions (horizon, A) and future frames (future, image, image, 3) as two streams side by side.
 
     # differs from the paper: pixel patches in place of VAE latents; the current image also joins the video stream by
-    channel concatenation, so that what does not move need not pass through one vector; straight paths; end atoms.
+    channel concatenation, so that what does not move need not pass through one vector; straight paths; end atoms; a
+    share of samples at exactly the times of the questions.
     """
     seconds = horizon / action_rate
     names = {c: "video" if i == 0 else f"video.{c.rsplit('.', 1)[-1]}" for i, c in enumerate(cameras)}
@@ -92,9 +94,20 @@ def uwm(
         modalities=modalities,
         conditions=conditions,
         layout=Layout(Stream("action"), *(Stream(n) for n in names.values())),
-        law=Independent(ends=ends),
+        law=law(ends, asked),
         modulation=Joint(),
         backbone=DiT(size=size),
         registers=registers,
         seed=seed,
     )
+
+
+def law(ends: float, asked: float) -> Law:
+    """Independent times, and with probability `asked` the very times of policy, forward, inverse or video."""
+    if not 0 <= asked < 1:
+        raise ValueError(f"asked={asked} is a share and must lie in [0, 1)")
+    independent = Independent(ends=ends)
+    if not asked:
+        return independent
+    questions = ("action |", "video | action", "action | video", "video |")
+    return Mixture((1 - asked, independent), *((asked / len(questions), Task(q)) for q in questions))
