@@ -41,6 +41,9 @@ def main(words: Sequence[str] | None = None) -> int:
             return run(words)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SystemExit as end:  # argparse has printed its help
         return int(end.code or 0)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Command-line flags read off keyword arguments and frozen dataclasses: names, types, defaults, and what is said beside them."""
+"""Command-line flags read off keyword arguments and frozen dataclasses: name, type, default, and the comment beside."""
 
 from __future__ import annotations
 

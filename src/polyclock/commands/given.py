@@ -89,7 +89,7 @@ def _size(signal: Signal, height: int, width: int) -> tuple[int, int]:
 
 
 def _clip(name: str, path: Path, signal: Signal, span: int | None, begin: float) -> np.ndarray:
-    """(T', H, W, C): the pictures nearest to `begin`, `begin` + 1 / rate, ...; the span's alone where the rest lacks."""
+    """(T', H, W, C): the pictures nearest to `begin`, `begin` + 1 / rate, ...; or the span's alone."""
     pictures = pictures_of(path)
     seconds = (pictures.pts - pictures.pts[0]) * float(pictures.tick)
     period = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0

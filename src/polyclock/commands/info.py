@@ -10,7 +10,7 @@ from typing import Any
 from ..flags import Parser
 from . import run_folder
 
-TEXT = """What a run, or a model folder, is: step, sha256 of model.safetensors, modalities, what it was trained to answer.
+TEXT = """What a run, or a model folder, is: step, sha256 of model.safetensors, modalities, trained queries.
 Of a run it is the last checkpoint; the best one on held-out episodes stands beside it."""
 
 

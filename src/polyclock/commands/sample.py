@@ -43,8 +43,15 @@ def run(words: Sequence[str]) -> int:
     values = _batched(_values(model, query, args), args["count"])
     tensors: dict[str, Any] = {n: v if isinstance(v, list) else torch.from_numpy(v) for n, v in values.items()}
     answer = sample(
-        model, query, steps=args["steps"], seed=args["seed"], size=args["count"], guides=guides, strict=args["strict"], **tensors
-    )  # fmt: skip
+        model,
+        query,
+        steps=args["steps"],
+        seed=args["seed"],
+        size=args["count"],
+        guides=guides,
+        strict=args["strict"],
+        **tensors,
+    )
     folder, signals = Path(args["out"]), model.recipe.signals()
     note = {k: args[k] for k in ("query", "set", "guide", "steps", "seed", "count", "given", "data", "episode", "at")}
     paths = [

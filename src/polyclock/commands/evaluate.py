@@ -1,0 +1,92 @@
+"""`polyclock evaluate RUN --data PATH`: errors on held-out episodes, beside baselines, with intervals."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..flags import Parser
+from . import run_folder
+from .episodes import numbers
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+TEXT = """Ask a run its questions (policy, forward, inverse, video, joint, ...) about held-out episodes, and measure the
+answers beside simple baselines, with paired 95 % intervals. The document is written to RUN/evaluation.json or --out."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Evaluate, write the document, print it; the exit status is 0."""
+    args = _parser().take(words)
+    found = run_folder.find(args["run"], args["checkpoint"])
+    model = run_folder.load(found, args["device"], args["code"])
+
+    from ..data import open_dataset
+    from ..data.files import write_json
+    from ..evaluate import evaluate, show
+
+    dataset = open_dataset(args["data"])
+    began_with = run_folder.started_with(args["run"]).get("facts", {}).get("data", {})
+    episodes = numbers(args["episodes"]) if args["episodes"] else began_with.get("held_out")
+    if not episodes:
+        raise ValueError(f"{args['run']} does not say which episodes were held out; name them: --episodes 3,7-9")
+    document = evaluate(
+        model,
+        dataset,
+        episodes=episodes,
+        training=trained_on(dataset, began_with, episodes),
+        only=args["only"].split(",") if args["only"] else None,
+        stride=args["stride"],
+        steps=args["steps"],
+        batch_size=args["batch_size"],
+        seed=args["seed"],
+        about={"model": str(found.folder), "sha256": found.sha256, "step": found.step, "date": time.strftime("%F")},
+    )
+    out = Path(args["out"]) if args["out"] else Path(args["run"]) / "evaluation.json"
+    write_json(out, document)
+    if args["json"]:
+        print(json.dumps(document, indent=1))
+    else:
+        show(document)
+        print(f"wrote {out}")
+    return 0
+
+
+def trained_on(dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[int]) -> Dataset | None:
+    """The episodes that the run was trained on; None where this is another data set, told as a note."""
+    from ..cli import say
+
+    there = {e.index for e in dataset.episodes}
+    trained = began_with.get("episodes", [])
+    if not trained or not there.issuperset(trained):
+        return None
+    same = dataset.only(trained)
+    if same.fingerprint != began_with["fingerprint"]:
+        say("note: these are other data than the run was trained on")
+        return None
+    seen = sorted(set(trained) & set(episodes))
+    if seen:
+        say(f"note: the run was trained on episode {seen[0]}{f' and {len(seen) - 1} more' if len(seen) > 1 else ''}")
+    return same
+
+
+def _parser() -> Parser:
+    parser = Parser("evaluate", TEXT)
+    parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
+    parser.add_argument("--data", required=True, metavar="PATH", help="the data set")
+    parser.add_argument("--episodes", metavar="3,7-9", help="which [those that the run held out]")
+    parser.add_argument("--only", metavar="NAME,..", help="questions to ask [all that make sense]")
+    parser.add_argument("--stride", type=int, metavar="N", help="data frames between windows [about six a second]")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
+    parser.add_argument("--json", action="store_true", help="print the document and nothing else")
+    parser.add_argument("--out", metavar="FILE", help="where the document goes [RUN/evaluation.json]")
+    parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
+    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+    return parser
