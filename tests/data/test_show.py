@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,12 @@ def test_colours() -> None:
     flow = np.array([[[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]]]])
     still, right, left = paint("flow", flow)[0][0, 0].astype(int)
     assert still.tolist() == [255, 255, 255] and right[0] > right[2] and left[0] < left[2]
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "page.py").write_text("".join(blocks), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path("page.py")
+    assert len(blocks) == 3 and len(names["pictures"]) == 4
