@@ -298,3 +298,20 @@ def test_pixel_statistics_equal_those_of_all_pixels() -> None:
     np.testing.assert_allclose(found["mean"].ravel(), unit.mean((0, 1, 2)))
     np.testing.assert_allclose(found["std"].ravel(), unit.std((0, 1, 2)))
     np.testing.assert_allclose(found["q90"].ravel(), np.quantile(unit.reshape(-1, 2), 0.9, axis=0), atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore::polyclock.data.source.UntidyData")
+def test_a_real_episode_written_as_v3(real_data: Path, tmp_path: Path) -> None:
+    """Columns come back to the bit, pictures within what AV1 at its default quality loses."""
+    source, number, length = open_lerobot(real_data / "g1_pick_bottle"), 29, 24
+    keys = ("observation.state", "action", "observation.images.cam_high")
+    columns = {key: source.read(number, key, range(length)) for key in keys}
+    features = {key: {**source.meta.info["features"][key], "info": None} for key in keys}
+    with LeRobotWriter(tmp_path, fps=source.facts.fps, features=features, robot_type="Unitree_G1_Inspire") as writer:
+        writer.add_episode(columns, source.facts.tasks[0])
+    data = open_lerobot(tmp_path)
+    assert data.episodes[0].tasks == source.facts.tasks
+    for key in keys[:2]:
+        np.testing.assert_array_equal(data.read(0, key, range(length)), columns[key])
+    error = data.read(0, keys[2], range(length)).astype(float) - columns[keys[2]]
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 35
