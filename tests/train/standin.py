@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -156,9 +158,18 @@ def in_child(act: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def end(pid: int) -> int:
-    """Wait for a child: its exit status, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def end(pid: int, seconds: float = 60) -> int:
+    """Wait for a child: its exit status, or minus the signal that ended it. One that hangs is killed."""
+    until = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise TimeoutError(f"the child {pid} hung for {seconds} s")
+        time.sleep(0.005)
 
 
 def saved(folder: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from standin import SETTINGS, Numbers, build, loss, make_job, saved
 from torch import nn
 
 from polyclock.dice import Dice, seed_of
-from polyclock.train import log
+from polyclock.train import checkpoint, log
 from polyclock.train.loop import Diverged, run
 
 
@@ -168,16 +168,34 @@ def test_the_best_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
     assert result.best_loss == 1.5
 
 
+def test_the_weights_to_use_are_the_best_average_and_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no trained model"):
+        checkpoint.model_folder(tmp_path)
+    run(make_job(), SETTINGS, tmp_path)
+    folder = checkpoint.model_folder(tmp_path)
+    assert folder == (tmp_path / "model").resolve() and folder.parent.parent.name == "best"
+    assert len(list((tmp_path / "best").iterdir())) == 1
+    average = load_file(tmp_path / "checkpoints" / folder.parent.name / "ema.safetensors")
+    used = load_file(folder / "model.safetensors")
+    assert all(torch.equal(used[name], average[name]) for name in average)
+    (folder / "config.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="step-00000012 cannot be used: model/config.json is damaged"):
+        checkpoint.model_folder(tmp_path)
+
+
 def test_the_time_limit_saves_and_leaves(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=1_000_000, time_limit=0.01, checkpoint_every=1_000_000, log_every=1000)
     result = run(make_job(), replace(settings, validate_every=0), tmp_path)
     assert result.stopped == "time limit" and result.exit_code == 0 and 0 < result.step < 1_000_000
-    assert result.checkpoint.is_dir()
+    assert result.checkpoint.is_dir() and (tmp_path / "model" / "model.safetensors").is_file()
 
 
 def test_without_average_or_held_out_samples(tmp_path: Path) -> None:
     result = run(replace(make_job(), held_out=None), replace(SETTINGS, ema=0.0), tmp_path)
-    assert not (result.checkpoint / "ema.safetensors").exists() and not (tmp_path / "best").exists()
+    assert not (result.checkpoint / "ema.safetensors").exists()
+    used, last = (saved(checkpoint.model_folder(tmp_path, which)) for which in ("best", "last"))
+    assert (tmp_path / "model").resolve() == checkpoint.model_folder(tmp_path)
+    assert used.keys() == last.keys() and all(torch.equal(used[name], last[name]) for name in used)
     again = run(replace(make_job(), held_out=None), replace(SETTINGS, ema=0.0, steps=14, schedule="cosine"), tmp_path)
     assert again.step == 14 and again.best_loss is None
 

@@ -72,7 +72,7 @@ def assert_close(first: Path, second: Path, atol: float = 1e-6) -> None:
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    settings = {"accumulate": 2, "batch_size": 9, "log_every": 1}  # 9: the shares are unequal
+    settings = {"accumulate": 2, "batch_size": 10, "log_every": 1}
     one = run(plain_job(), replace(SETTINGS, **settings), tmp_path / "one")
     assert train_two(tmp_path / "two", **settings) == [0, 0]
     rows, others = (log.read(tmp_path / name / "log.jsonl") for name in ("one", "two"))
@@ -149,10 +149,10 @@ def test_a_failure_of_the_first_is_told_to_all(tmp_path: Path, capfd: pytest.Cap
     assert "the first process failed: ValueError" in text and "training.seed was 5 and is now 77" in text
 
 
-def test_less_than_a_sample_each_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_uneven_shares_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "two").mkdir()
-    assert train_two(tmp_path / "two", batch_size=1) == [1, 1]
-    assert "batch_size=1 is less than one sample for each of 2 processes" in capfd.readouterr().err
+    assert train_two(tmp_path / "two", batch_size=9) == [1, 1]
+    assert "batch_size=9 cannot be shared evenly by 2 processes" in capfd.readouterr().err
 
 
 def test_alone_nothing_is_started() -> None:

@@ -1,4 +1,8 @@
-"""Training: one loop that knows no task, and runs that survive being killed."""
+"""Training: one loop that knows no task, and runs that survive being killed.
+
+The loop itself (`polyclock.train.job.train`, `polyclock.train.loop.run`) is not imported here: settings can be read
+without waiting for torch.
+"""
 
 from .settings import Training
 

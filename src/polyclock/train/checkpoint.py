@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -152,6 +153,31 @@ def prune(root: Path, keep: int, files: Files | None = None) -> None:
             files.remove(old)
         except OSError:
             continue
+
+
+def link_best(run: Path) -> None:
+    """Make RUN/model lead to the model folder of the newest checkpoint in RUN/best, in one move."""
+    _, folder = steps(run / "best")[-1]
+    aside = run / ".new-model"
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(folder.relative_to(run) / "model", target_is_directory=True)
+    aside.rename(run / "model")
+
+
+def model_folder(run: str | Path, which: Literal["best", "last"] = "best") -> Path:
+    """The model folder of a run to load, every byte of it checked: the best average, or the newest raw weights.
+
+    Raises `ValueError` if there is none, or if the newest one is damaged.
+    """
+    root = Path(run) / {"best": "best", "last": "checkpoints"}[which]
+    there = steps(root)
+    if not there:
+        raise ValueError(f"{run} holds no trained model: there is no checkpoint in {root}")
+    folder = there[-1][1]
+    wrong = fault(folder)
+    if wrong:
+        raise ValueError(f"{folder} cannot be used: {wrong}")
+    return folder / "model"
 
 
 def sha256(path: Path) -> str:

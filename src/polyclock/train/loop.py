@@ -103,10 +103,8 @@ def run(
     """
     out, files = Path(out), files or Files()
     with joined(device) as ranks, Stop(training.time_limit) as stop, ExitStack() as stack:
-        if training.batch_size < ranks.size:
-            raise ValueError(
-                f"batch_size={training.batch_size} is less than one sample for each of {ranks.size} processes"
-            )
+        if training.batch_size % ranks.size:
+            raise ValueError(f"batch_size={training.batch_size} cannot be shared evenly by {ranks.size} processes")
         if ranks.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         start = ranks.on_first(lambda: _open(job, training, out, stack, files))
@@ -128,7 +126,8 @@ def _open(job: Job, training: Training, out: Path, stack: ExitStack, files: File
         print(f"{out} was left by {lock.recovered}, which is gone", flush=True)
     now = resume.describe(job.facts, training)
     start = checkpoint.recover(out / "checkpoints", files=files)
-    checkpoint.recover(out / "best", files=files)
+    if checkpoint.recover(out / "best", files=files):
+        checkpoint.link_best(out)
     step, validated = 0, -1
     if start:
         resume.check(out, now, print)
@@ -293,7 +292,7 @@ class Loop:
             best = math.isfinite(loss) and (state.best_loss is None or loss < state.best_loss)
             if best:
                 state.best_step, state.best_loss = state.step, loss
-                self._write("best", 1, self._fill_best)
+                self._write_best()
         row = {"kind": "validation", "step": state.step, "loss": loss, "losses": _parts(values), "best": best}
         self.log.write(row)
 
@@ -301,7 +300,8 @@ class Loop:
     def _held_out_losses(self) -> dict[str, float]:
         job, training = self.job, self.training
         assert job.held_out is not None
-        size = max(self.ranks.size, min(training.batch_size, len(job.held_out)))
+        ranks = self.ranks.size
+        size = max(ranks, min(training.batch_size, len(job.held_out)) // ranks * ranks)
         count = min(training.validation_batches, max(1, len(job.held_out) // size))
         seed = seed_of(training.seed, "validation")
         torch.manual_seed(seed)
@@ -319,6 +319,9 @@ class Loop:
         """Write the state of this step; the first process writes, all wait."""
         training, state = self.training, self.state
         self.log.sync()
+        if state.best_loss is None:  # nothing was validated: the newest average is what there is to use
+            with state.average.swapped() if state.average else nullcontext():
+                self._write_best()
         notes = {
             "batches": state.step * training.accumulate,
             "seed": training.seed,
@@ -327,11 +330,20 @@ class Loop:
         self._write("checkpoints", training.keep, lambda folder: state.save(folder, self.job.save, notes, self.files))
         self.saved = state.step
 
-    def _fill_best(self, folder: Path) -> None:
-        self.files.make(folder / "model")
-        self.job.save(self.state.model, folder / "model")
-        plain = {"step": self.state.step, "loss": self.state.best_loss}
-        self.files.write(folder / "state.json", json.dumps(plain, indent=1) + "\n")
+    def _write_best(self) -> None:
+        """Write the weights that the model holds now as those to use; RUN/model leads to them."""
+
+        def fill(folder: Path) -> None:
+            self.files.make(folder / "model")
+            self.job.save(self.state.model, folder / "model")
+            plain = {"step": self.state.step, "loss": self.state.best_loss}
+            self.files.write(folder / "state.json", json.dumps(plain, indent=1) + "\n")
+
+        # Two are kept until the link leads to the new one.
+        self._write("best", 2, fill)
+        if self.ranks.first:
+            checkpoint.link_best(self.out)
+            checkpoint.prune(self.out / "best", 1, self.files)
 
     def _write(self, kind: str, keep: int, fill: Callable[[Path], None]) -> None:
         state, files = self.state, self.files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ def joined(device: str | torch.device | None = None) -> Iterator[Ranks]:
         yield Ranks(rank=dist.get_rank(), size=dist.get_world_size(), device=device, mesh=mesh)
     finally:
         if ours:
+            # gloo's threads need the GIL to let go of the last tensors, and the group is torn down with the GIL held:
+            # without this pause the two now and then wait for each other for ever (seen with torch 2.13).
+            time.sleep(0.2)
             dist.destroy_process_group()
 
 

@@ -1,0 +1,83 @@
+"""From a recipe and a data set to a training run: `train` for people, `recipe_job` for sources of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sized
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..data import Dataset, Loader, Source, Windows
+from ..dice import Dice
+from ..model import WorldModel
+from ..objective import loss
+from ..plain import to_plain
+from ..pretrained import save_pretrained
+from ..recipe import Recipe
+from .loop import Job, Result, run
+from .settings import Training
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: Training,
+    out: str | Path,
+    *,
+    held_out: Iterable[int] = (),
+    stride: int = 1,
+    fit: bool = True,
+    device: str | torch.device | None = None,
+    tensorboard: bool = False,
+) -> Result:
+    """Train `recipe` on `dataset` into the folder `out`; the same call resumes.
+
+    held_out: numbers of the episodes to validate on, kept from training and from the fit of the codecs. stride: data
+    frames between the windows of an episode. fit=False keeps the recipe's codecs as they are (fine-tuning). The weights
+    to use afterwards are in out/model: the average at the lowest validation loss, or the newest average where nothing
+    is held out. Raises what `run` raises, and `ValueError` where recipe and data do not go together.
+    """
+    held = tuple(sorted(set(held_out)))
+    rest = dataset.without(held) if held else dataset
+    if fit:
+        recipe = recipe.fit(rest)
+    signals = recipe.signals()
+    validation = Windows(dataset.only(held), signals, stride) if held else None
+    facts = {"fingerprint": rest.fingerprint, "held_out": list(held), "stride": stride}
+    job = recipe_job(recipe, Windows(rest, signals, stride), validation, data=facts)
+    return run(job, training, out, device=device, tensorboard=tensorboard)
+
+
+def recipe_job(recipe: Recipe, source: Source, held_out: Source | None = None, *, data: dict[str, Any]) -> Job:
+    """A fitted recipe on any source. `data` is plain data that says which data it is: resuming on others is refused."""
+
+    def objective(
+        model: WorldModel, latent: Batch, dice: Dice, *, step: int, global_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(model, latent, recipe.law, dice, step=step, global_size=global_size)
+
+    def loader(what: Sized, **settings: int) -> Loader:
+        return Loader(what, recipe.signals(), **settings)  # type: ignore[arg-type]
+
+    tensors: dict[str, Tensor] = {}
+    plain = to_plain(recipe, tensors)
+    codecs = {place: _digest(tensor) for place, tensor in tensors.items()}
+    return Job(
+        build=recipe.build,
+        loss=objective,
+        loader=loader,
+        save=save_pretrained,  # type: ignore[arg-type]
+        source=source,
+        held_out=held_out,
+        facts={"recipe": plain, "codecs": codecs, "data": data},
+    )
+
+
+def _digest(tensor: Tensor) -> str:
+    """A few letters for a tensor's shape and bits."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(f"{tuple(tensor.shape)}".encode() + plain.numpy().tobytes()).hexdigest()[:16]
