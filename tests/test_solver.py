@@ -256,3 +256,22 @@ def test_schedulers_that_mean_something_else_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             sample(model, query, solver=solver)
+
+
+@pytest.mark.parametrize("text", [None, ["open", "shut the door"]])
+def test_streams_that_see_only_what_is_given_are_computed_once(text, monkeypatch):
+    sees = {"video": (), "depth": ("video",), "action": ("video", "depth")}
+    modalities = {n: MODALITIES[n] for n in ("video", "depth", "action")}
+    conditions = {"text": replace(CONDITIONS["text"], route="tokens", drop=0.0)}
+    layout = Layout(*(Stream(n) for n in modalities), sees=sees)
+    model = awake(recipe(modalities=modalities, layout=layout, conditions=conditions).build())
+    video, query, given = torch.randn(2, 4, 4, 4, 3), "action | video, -depth", {}
+    if text:
+        query, given = "action | video, text", {"text": text}
+    lengths = []
+    hook = model.backbone.register_forward_pre_hook(lambda m, args: lengths.append(args[0].shape[1]))
+    fast = sample(model, query, video=video, steps=4, **given)["action"]
+    hook.remove()
+    assert len(lengths) == 5 and lengths[1:] == [4] * 4  # once what is given, then four action tokens a step
+    monkeypatch.setattr("polyclock.solver.constant_streams", lambda *a: set())
+    assert torch.allclose(sample(model, query, video=video, steps=4, **given)["action"], fast, atol=1e-5)

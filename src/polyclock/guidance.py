@@ -14,6 +14,7 @@ from torch import Tensor
 from .conditioning import Given, stack
 from .errors import unknown
 from .model import WorldModel
+from .nn.attention import Memory
 from .objective import null
 
 Predict = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Given], dict[str, Tensor]]
@@ -67,13 +68,17 @@ def guided(
     eps: Mapping[str, Tensor],
     time: float,
     batch: int = 1,
+    memory: Memory | None = None,
 ) -> dict[str, Tensor]:
     """Predictions like x under all guides that act at `time`.
 
     x[name] (B, T, *S, C), t[name] (B, F). `eps` holds the noise for nulls, drawn before the loop. Branches are
-    stacked `batch` at a time; a guide that does not act costs nothing.
+    stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls without guides.
     """
     active = [g for g in guides if g.acts(time)]
+    if not active:
+        return model(x, t, given, memory=memory)
+    assert memory is None, "a guide changes what a memory keeps"
     branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, g, eps) for g in active]
     outs: list[dict[str, Tensor]] = []
     for i in range(0, len(branches), max(1, batch)):

@@ -21,6 +21,7 @@ from .dice import Dice
 from .errors import unknown
 from .layout import AXES, Layout, Stream
 from .modality import Condition, Modality
+from .nn.attention import Memory
 from .nn.block import Context, Run
 from .nn.embed import patchify, scatter, unpatchify
 from .nn.init import silent, xavier
@@ -141,10 +142,12 @@ class WorldModel(nn.Module):
         given: Given | None = None,
         rows: Mapping[str, Tensor] | None = None,
         size: int | None = None,
+        memory: Memory | None = None,
     ) -> dict[str, Tensor]:
         """x[name] (b, T, *S, C) noisy, t[name] (b, F), rows[name] (b,) of `size` samples -> predictions like x.
 
-        Names missing from x have no tokens. `rows` None: every sample has every name.
+        Names missing from x have no tokens. `rows` None: every sample has every name. An open `memory` keeps the keys
+        and values of this call; a sealed one puts them before those of x, which lacks the streams that it keeps.
         """
         size = size or len(next(iter(x.values())))
         if rows is None:
@@ -155,6 +158,8 @@ class WorldModel(nn.Module):
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
 
         prefix, prefix_mask = self._prefix(given, size)
+        if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
+            prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
         h, segments = [prefix], []
         for s in live:
             tokens = self._tokens(s, x, rows, given, size)
@@ -168,8 +173,9 @@ class WorldModel(nn.Module):
             tokens,
             self._runs(prefix.shape[1], segments, vectors),
             self._places(prefix, segments),
-            self._mask(prefix_mask, segments, rows, size),
+            self._mask(prefix_mask, segments, rows, size, memory),
             self._contexts(segments, given),
+            memory,
         )
         out = {}
         for segment in segments:
@@ -246,22 +252,37 @@ class WorldModel(nn.Module):
         parts = [self.positions[s.stream.name] for s in segments]
         return torch.cat([torch.zeros(prefix.shape[1], 3), *parts]).to(prefix.device)
 
-    def _mask(self, prefix: Tensor, segments: list[Segment], rows: Mapping[str, Tensor], size: int) -> Tensor | None:
-        """(B or 1, 1, 1 or L, L), True where a token may look; None: everywhere."""
-        length = segments[-1].stop
+    def _mask(
+        self,
+        prefix: Tensor,
+        segments: list[Segment],
+        rows: Mapping[str, Tensor],
+        size: int,
+        memory: Memory | None,
+    ) -> Tensor | None:
+        """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere."""
+        length, sees = segments[-1].stop, self.layout.sees
         keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
         keys[:, : prefix.shape[1]] = prefix
         for s in segments:
             have = torch.cat([rows[n] for n in s.stream.of if n in rows])
             keys[:, s.start : s.stop] = torch.zeros_like(keys[:, :1]).index_fill(0, have, True)
-        sees = self.layout.sees
+        spans = tuple((s.stream.name, s.start, s.stop) for s in segments)
+        if memory is not None and memory.sealed:
+            assert memory.mask is not None
+            before = memory.mask.shape[1]
+            keys = torch.cat([memory.mask, keys], 1)
+            spans = (*memory.spans, *((name, a + before, b + before) for name, a, b in spans))
+        elif memory is not None:
+            memory.mask, memory.spans = keys, spans
         if not any(s.stream.name in sees for s in segments):
             return None if bool(keys.all()) else keys[:, None, None]
-        who = torch.ones(length, length, dtype=torch.bool, device=prefix.device)
+        who = torch.ones(length, keys.shape[1], dtype=torch.bool, device=prefix.device)
         for s in segments:
-            for other in segments:
-                if other is not s and s.stream.name in sees and other.stream.name not in sees[s.stream.name]:
-                    who[s.start : s.stop, other.start : other.stop] = False
+            me = s.stream.name
+            for name, a, b in spans:
+                if me in sees and name != me and name not in sees[me]:
+                    who[s.start : s.stop, a:b] = False
         # Registers would leak between streams that must not see each other: they look at nothing but themselves.
         who[: prefix.shape[1], prefix.shape[1] :] = False
         return keys[:, None, None] & who

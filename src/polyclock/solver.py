@@ -16,9 +16,11 @@ from .guidance import Guide, guided
 from .intake import fill_given
 from .modality import Modality, spread
 from .model import WorldModel
+from .nn.attention import Memory
 from .path import Discrete
 from .query import Query, Role, Roles
 from .schedule import Row, Schedule, Together
+from .timesteps import follows_clock
 
 Predict = Callable[[Mapping[str, Tensor], Row], dict[str, Tensor]]
 
@@ -138,14 +140,23 @@ def sample(
     rows = (schedule or getattr(solver, "schedule", None) or Together(steps=steps)).rows(roles, model.modalities)
     wanted = [n for n in roles if Role.WANT in roles[n]]
 
+    memory = Memory()
+
     def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
         t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
         time = max(float(row[n][[r is Role.WANT for r in roles[n]]].max()) for n in wanted)
-        return guided(model, values, t, given, guides, eps, time, guide_batch)
+        new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
+        kept = memory if memory.sealed else None
+        return guided(model, new, t, given, guides, eps, time, guide_batch, kept)
 
     training = model.training
     model.eval()
     try:
+        still = set() if any(g.weight for g in guides) else constant_streams(model, roles)
+        if still:
+            old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
+            model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
+            memory.sealed = True
         for now, then in pairwise(rows):
             if _movers(now, then):
                 x = x | (solver or Euler()).move(x, now, then, predict, model.modalities)
@@ -175,6 +186,23 @@ def start(
         keep = torch.tensor([r is Role.GIVEN for r in roles[name]], device=value.device)[None]
         out[name] = torch.where(spread(keep, value.ndim, m.patch[0]), value, eps)
     return out
+
+
+def constant_streams(model: WorldModel, roles: Roles) -> set[str]:
+    """Streams that a whole call leaves as they are: nothing in them is wanted, and they see only such streams."""
+    if not model.modulation.separate:
+        return set()
+    wanted = [n for n in roles if Role.WANT in roles[n]]
+    sees = model.layout.sees
+    streams = {s.name: s.of for s in model.layout.streams if any(roles[n][0] is not Role.ABSENT for n in s.of)}
+    still = {
+        name
+        for name, of in streams.items()
+        if name in sees and not any(n in wanted or follows_clock(n, model.modalities, wanted) for n in of)
+    }
+    while moving := {name for name in still if set(sees[name]) & set(streams) - still}:
+        still -= moving
+    return still
 
 
 def absent_rivals(roles: Roles, model: WorldModel) -> Roles:

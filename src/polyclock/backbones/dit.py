@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import unknown
+from ..nn.attention import Memory
 from ..nn.block import Block, Context, Modulator, Run, along
 from ..nn.rope import angles
 
@@ -67,12 +68,18 @@ class DiTStack(nn.Module):
         self.final = Modulator(self.width, 2)
 
     def forward(
-        self, h: Tensor, runs: Sequence[Run], positions: Tensor, mask: Tensor | None, contexts: Sequence[Context]
+        self,
+        h: Tensor,
+        runs: Sequence[Run],
+        positions: Tensor,
+        mask: Tensor | None,
+        contexts: Sequence[Context],
+        memory: Memory | None = None,
     ) -> Tensor:
         """h (B, L, D) tokens, positions (L, 3) over time, height and width."""
         a = angles(positions, self.width // self.heads, self.spec.theta)
         rope = (a.cos(), a.sin())
         for i, block in enumerate(self.blocks):
-            h = block(h, runs, i, rope, mask, contexts)
+            h = block(h, runs, i, rope, mask, contexts, memory)
         two = [self.final(r.c) for r in runs]
         return along(F.layer_norm(h, h.shape[-1:]), runs, lambda v, i: v * (1 + two[i][1]) + two[i][0])

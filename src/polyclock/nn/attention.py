@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .rope import rotate
+
+
+@dataclass
+class Memory:
+    """Keys and values of tokens that stay the same through a whole call, block by block.
+
+    While it is open it keeps what passes; once sealed it puts the kept ones before the new ones.
+    """
+
+    mask: Tensor | None = None  # (B, M): True for real tokens
+    spans: tuple[tuple[str, int, int], ...] = ()  # (stream, start, stop) of the M kept tokens
+    sealed: bool = False
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> frozenset[str]:
+        return frozenset(name for name, _, _ in self.spans)
+
+    def extend(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k and v (B, heads, L, head) of block `index` -> those that its queries look at."""
+        if not self.sealed:
+            self.kept[index] = (k, v)
+            return k, v
+        return torch.cat([self.kept[index][0], k], 2), torch.cat([self.kept[index][1], v], 2)
 
 
 class SelfAttention(nn.Module):
@@ -19,10 +46,14 @@ class SelfAttention(nn.Module):
         self.q_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
 
-    def forward(self, h: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """rope: cos and sin (L, head / 2). mask (B or 1, 1, L or 1, L): True where a query may look."""
+    def forward(
+        self, h: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, index: int = 0, memory: Memory | None = None
+    ) -> Tensor:
+        """rope: cos and sin (L, head / 2). mask (B or 1, 1, L or 1, keys): True where a query may look."""
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope)
+        if memory is not None:
+            k, v = memory.extend(index, k, v)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 

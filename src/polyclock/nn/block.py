@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossAttention, SelfAttention
+from .attention import CrossAttention, Memory, SelfAttention
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor],
         mask: Tensor | None,
         contexts: Sequence[Context],
+        memory: Memory | None = None,
     ) -> Tensor:
         six = [self.modulator(r.c, None if r.table is None else r.table[:, index]) for r in runs]
         norm = F.layer_norm(h, h.shape[-1:])
-        y = self.attention(along(norm, runs, lambda v, i: v * (1 + six[i][1]) + six[i][0]), rope, mask)
+        y = along(norm, runs, lambda v, i: v * (1 + six[i][1]) + six[i][0])
+        y = self.attention(y, rope, mask, index, memory)
         h = h + along(y, runs, lambda v, i: v * six[i][2])
         if contexts:
             h = self.look(h, contexts)

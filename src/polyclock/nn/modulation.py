@@ -67,6 +67,8 @@ class Local:
 
 
 class LocalModulation(nn.Module):
+    separate = True  # a stream's vectors depend on its own times alone
+
     def __init__(
         self, spec: Local, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
     ) -> None:
@@ -116,6 +118,8 @@ class Joint:
 
 
 class JointModulation(nn.Module):
+    separate = False
+
     def __init__(self, frequencies: int, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
         super().__init__()
         self.layout, self.modalities, self.frequencies = layout, modalities, frequencies
