@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numbered import H264, number_of, numbers_of, picture, write_video
 
+from polyclock.data import video
 from polyclock.data.video import Pictures, pictures_of, read_frames
 
 PYRAMID = "keyint=24:bframes=5:b-pyramid=normal:b-adapt=0:ref=4:scenecut=0"
@@ -75,6 +76,32 @@ def test_earlier_requests_never_change_later_ones(files: dict[str, Path], reques
 def test_one_frame_at_a_time(files: dict[str, Path], name: str, step: int) -> None:
     for wanted in range(0, 70, step):
         assert numbers_of(read_frames(files[name], [wanted])) == [wanted]
+
+
+@pytest.mark.parametrize("name", ["h264", "h264-mkv", "hevc-open-gop", "av1", "vp9"])
+def test_a_group_of_pictures_is_decoded_once(
+    files: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets decoded: from the key picture before the first wanted one to the last, and a few of look-ahead."""
+    decoded: list[int] = []
+    decode = video._Reel._decode
+
+    def counting(self, packet, wanted=None):
+        decoded.append(packet.pts)
+        return decode(self, packet, wanted)
+
+    monkeypatch.setattr(video._Reel, "_decode", counting)
+    starts = pictures_of(files[name]).starts
+    read_frames(files[name], [0])
+    for first in (5, 26, 49, 13, 50):
+        decoded.clear()
+        read_frames(files[name], range(first, first + 8))
+        key = max(s for s in starts if s <= first)
+        assert len(decoded) <= first + 8 - key + 6
+        assert len(set(decoded)) == len(decoded)
+    decoded.clear()
+    read_frames(files[name], [2, 66])
+    assert len(decoded) <= 40
 
 
 def test_threads_share_a_file(files: dict[str, Path]) -> None:

@@ -32,7 +32,6 @@ AREA = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
-SKIP = 3  # so many unwanted pictures are decoded rather than sought over
 OPEN = 24  # decoders kept open and idle
 INDEXED = 4096  # files whose index is kept
 
@@ -174,29 +173,30 @@ class _Reel:
     def _reaches(self, rank: int) -> bool:
         if self.last is None or rank <= self.last or int(self.pictures.pts[rank]) in self.dropped:
             return False
-        return int(self.pictures.starts[self._start(rank)]) - self.last - 1 <= SKIP
+        # Seeking costs less than decoding one picture in vain.
+        return int(self.pictures.starts[self._start(rank)]) <= self.last + 1
 
     def _seek(self, rank: int) -> None:
         """Stand before the start of the group that holds `rank`, or earlier."""
-        for place in range(self._start(rank), -1, -1):
-            first = int(self.pictures.starts[place])
-            at = int(self.pictures.pts[first])
-            for target in dict.fromkeys((self.pictures.seeks[place], at)):
-                if target is not None and self._seek_to(target, at):
-                    return
-            if place:
-                # A container with a sparse index lands late; one group earlier is right, only slower.
-                continue
-        self._rewind()
+        place = self._start(rank)
+        at = int(self.pictures.pts[self.pictures.starts[place]])
+        # Some containers are sought by presentation time, some by decoding time; one with a sparse index lands early.
+        targets = [t for t in (at, self.pictures.seeks[place]) if t is not None]
+        tries = [(t, exact) for exact in (True, False) for t in targets]
+        if not any(self._lands(target, at, exact) for target, exact in tries):
+            self._rewind()
 
-    def _seek_to(self, target: int, at: int) -> bool:
+    def _lands(self, target: int, at: int, exact: bool) -> bool:
+        """Seek, and stay there if the next packet is the key picture shown at `at` (or one before, if not `exact`)."""
         try:
             self.container.seek(target, stream=self.stream, backward=True)
         except av.error.FFmpegError:
             return False
         self._forget()
         first = next(self.packets, None)
-        if first is None or not first.size or not first.is_keyframe or first.pts is None or first.pts > at:
+        if first is None or not first.size or not first.is_keyframe or first.pts is None:
+            return False
+        if first.pts > at or (exact and first.pts != at):
             return False
         self.last = int(np.searchsorted(self.pictures.pts, first.pts)) - 1
         self._decode(first)
@@ -341,22 +341,23 @@ def read_frames(
     if len(order):
         with _SHELF.reel(pictures) as reel:
             for row, frame in enumerate(reel.fetch(order.tolist())):
-                out[row] = _array(frame, pictures, (height, width), reel.scaler)
+                _put(frame, pictures, reel.scaler, out[row])
     if len(order) == len(ranks) and (np.diff(back) > 0).all():
         return out
     return out[back]
 
 
-def _array(frame: av.VideoFrame, pictures: Pictures, size: tuple[int, int], scaler: VideoReformatter) -> np.ndarray:
-    """(H, W, C) of one decoded picture."""
-    same = size == (frame.height, frame.width)
+def _put(frame: av.VideoFrame, pictures: Pictures, scaler: VideoReformatter, out: np.ndarray) -> None:
+    """One decoded picture into `out` (H, W, C), resized to it."""
+    height, width, channels = out.shape
     if pictures.deep:
         stored = frame.to_ndarray(channel_last=True)
-        return nearest(stored.reshape(*stored.shape[:2], -1), size)
-    how = Interpolation.BILINEAR if same else AREA
-    out = scaler.reformat(frame, size[1], size[0], pictures.form, interpolation=how, threads=1)
-    array = out.to_ndarray()
-    return array.reshape(*array.shape[:2], -1)
+        out[:] = nearest(stored.reshape(*stored.shape[:2], -1), (height, width))
+        return
+    how = Interpolation.BILINEAR if (height, width) == (frame.height, frame.width) else AREA
+    plane = scaler.reformat(frame, width, height, pictures.form, interpolation=how, threads=1).planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+    out.reshape(height, width * channels)[:] = rows[:, : width * channels]
 
 
 def nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -49,8 +49,11 @@ class Columns:
 
     def array(self, path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
         """(rows, *shape); floating numbers as float32."""
-        column = lambda: to_array(read_table(path, [key]).column(key), shape, f"{path}, column {key}")  # noqa: E731
-        return self._get((str(path), key, shape), column)
+
+        def read() -> np.ndarray:
+            return to_array(read_table(path, [key]).column(key), shape, f"{path}, column {key}")
+
+        return self._get((str(path), key, shape), read)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
