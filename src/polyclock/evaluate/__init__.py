@@ -1,0 +1,9 @@
+"""Evaluation: the questions a model can be asked, its errors on held-out episodes, and how sure they are."""
+
+from __future__ import annotations
+
+from .evaluate import evaluate
+from .questions import Question, questions
+from .table import show
+
+__all__ = ["Question", "evaluate", "questions", "show"]

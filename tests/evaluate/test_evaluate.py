@@ -1,0 +1,168 @@
+"""Evaluation of answers that are known: an oracle in place of the solver, then a real model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from moving import FPS, Moving, Oracle, recipe
+from rich.console import Console
+
+from polyclock.data import open_dataset
+from polyclock.evaluate import evaluate, show
+from polyclock.evaluate.held_out import HeldOut
+from polyclock.recipes import uwm
+
+pytest.importorskip("torchmetrics")
+HELD = [2, 3]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return recipe().fit(Moving().without(HELD)).build()
+
+
+@pytest.fixture
+def oracle(model, monkeypatch) -> Oracle:
+    stand_in = Oracle(model)
+    monkeypatch.setattr(sys.modules["polyclock.evaluate.evaluate"], "sample", stand_in)
+    return stand_in
+
+
+def rows(document: dict, first: str, second: str) -> dict[str, dict]:
+    return {r["measure"]: r for r in document["comparisons"] if (r["first"], r["second"]) == (first, second)}
+
+
+def test_an_oracle_beats_shuffled_actions_and_its_own_policy(model, oracle) -> None:
+    found = evaluate(model, Moving(), episodes=HELD, resamples=2000)
+    forward = rows(found, "forward", "forward with shuffled actions")["video.mse"]
+    assert forward["first_mean"] == pytest.approx(0.0, abs=1e-9) and forward["high"] < 0 < forward["second_mean"]
+    assert forward["verdict"] == "better"
+    inverse = rows(found, "inverse", "policy")["action.error"]
+    assert inverse["high"] < 0 and inverse["verdict"] == "better"
+    assert rows(found, "video", "copy last frame")["video.mse"]["verdict"] == "worse"
+    assert any(n.startswith("video does not beat copy last frame: video.mse") for n in found["notes"])
+    assert not any(n.startswith("forward ") for n in found["notes"])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_everything_is_asked_once_a_window_with_all_conditions_and_the_same_noise(model, oracle) -> None:
+    evaluate(model, Moving(), episodes=[2], stride=10, batch_size=100, only=["forward", "policy"], resamples=100)
+    queries = [(query, values) for query, values, _ in oracle.asked]
+    given = {"camera", "state"}
+    forward = ("video | action", given | {"action"})
+    assert queries == [("action |", given), forward, forward]
+    noise = [n for _, _, n in oracle.asked]
+    assert torch.equal(noise[1], noise[2]), "true and shuffled actions must be asked with the same noise"
+    assert not torch.equal(noise[0][0], noise[0][1])
+
+
+def test_baselines_are_what_their_names_say(model, oracle) -> None:
+    data = Moving()
+    document = evaluate(model, data, episodes=HELD, stride=1, only=["policy"], resamples=100)
+    found = document["questions"]["policy"]["beside"]
+    train = np.concatenate(list(data.without(HELD).column("action")))
+    held, mean = [], []
+    for e in HELD:
+        level = data.levels(e).astype(np.float32)
+        for a in range(80 - 4):  # the last picture lies four frames ahead
+            true = level[a + 1 : a + 5]
+            held.append(np.abs(level[a] - true).mean() / train[:, 0].std())
+            mean.append(np.abs(train[:, 0].mean() - true).mean() / train[:, 0].std())
+    assert found["copy current state"]["action.error"]["mean"] == pytest.approx(np.mean(held), rel=1e-4)
+    assert found["mean action"]["action.error"]["mean"] == pytest.approx(np.mean(mean), rel=1e-4)
+
+
+def test_the_dimension_that_never_moves_is_named(model, oracle) -> None:
+    notes = evaluate(model, Moving(), episodes=[2], stride=10, resamples=100)["notes"]
+    assert "action: dimensions 1 never move in the training data; errors leave them out" in notes
+
+
+def test_windows_that_leave_the_episode_are_not_used_and_blocks_are_seconds() -> None:
+    signals = recipe().fit(Moving()).signals()
+    held = HeldOut(Moving(), signals, ["action", "video"], [1], stride=1)
+    assert [p.frame for p in held.places] == list(range(76))
+    assert [held.block(p) for p in held.places][9:11] == [(1, 0), (1, 1)]
+    assert held.last == 4
+
+
+def test_strangers_are_far_away_and_the_same_however_the_windows_are_cut() -> None:
+    signals = recipe().fit(Moving()).signals()
+    held = HeldOut(Moving(), signals, ["action", "video"], HELD)
+    found = held.strangers(0)
+    assert len(found) == len(held.places)
+    assert all(a.episode == b.episode and abs(a.frame - b.frame) >= 2 * FPS for a, b in found.items())
+    assert len({b.frame for b in found.values()}) > 20
+    assert found == held.strangers(0) != held.strangers(1)
+
+
+def test_an_episode_too_short_for_a_stranger_is_said(model, oracle) -> None:
+    data = Moving(tuple(replace(e, length=20 if e.index == 3 else 80) for e in Moving().episodes))
+    found = evaluate(model, data, episodes=[3], resamples=100)
+    assert not rows(found, "forward", "forward with shuffled actions")
+    assert any("have no other at least 2 s away" in n for n in found["notes"])
+    assert any("only 2 blocks" in n for n in found["notes"])
+
+
+def test_batch_size_changes_nothing_but_rounding(model) -> None:
+    one, many = (
+        evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=size, resamples=200) for size in (1, 7)
+    )
+    for name, answer in one["questions"].items():
+        for key, found in answer["errors"].items():
+            assert found["mean"] == pytest.approx(many["questions"][name]["errors"][key]["mean"], rel=1e-3), key
+    again = evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=7, resamples=200)
+    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in many.items() if k != "seconds"}
+
+
+def test_a_window_s_noise_does_not_depend_on_which_others_are_asked(model, oracle) -> None:
+    evaluate(model, Moving(), episodes=HELD, stride=20, only=["policy"], resamples=100)
+    every = oracle.asked[-1][2]
+    oracle.asked.clear()
+    evaluate(model, Moving(), episodes=[3], stride=40, only=["policy"], resamples=100)
+    assert torch.equal(oracle.asked[-1][2], every[::2])
+
+
+def test_data_without_actions(model) -> None:
+    found = evaluate(model, Moving(actions=False), episodes=[3], stride=20, steps=1, resamples=100)
+    assert list(found["questions"]) == ["video"]
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(model) -> None:
+    with pytest.raises(ValueError, match="episode 9 is not in the data"):
+        evaluate(model, Moving(), episodes=[9])
+    with pytest.raises(ValueError, match="unknown question 'forwards'. Did you mean 'forward'"):
+        evaluate(model, Moving(), episodes=[3], only=["forwards"])
+    with pytest.raises(ValueError, match="no episode is left"):
+        evaluate(model, Moving().only([3]), episodes=[3])
+    short = Moving(tuple(replace(e, length=4) for e in Moving().episodes))
+    with pytest.raises(ValueError, match="it spans 5 data frames, and the longest of the held-out episodes has 4"):
+        evaluate(model, short, episodes=[3])
+
+
+def test_the_document_is_printed(model, oracle) -> None:
+    found = evaluate(model, Moving(), episodes=HELD, stride=5, resamples=100)
+    console = Console(width=140, record=True, file=StringIO())
+    show(found, console)
+    text = console.export_text()
+    assert "copy current state" in text and "forward - forward with shuffled actions" in text
+    assert "does not beat copy last frame" in text
+
+
+def test_the_uwm_recipe_on_a_real_robot(real_data: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = open_dataset(real_data / "g1_pick_bottle")
+    last = data.episodes[-1].index
+    made = uwm(cameras=data.facts.cameras, image=32, patch=16).fit(data.without([last]))
+    found = evaluate(made.build(), data, episodes=[last], stride=30, steps=2, resamples=200)
+    assert list(found["questions"]) == ["policy", "forward", "inverse", "video", "joint"]
+    assert rows(found, "policy", "copy current state") and rows(found, "forward", "copy last frame")
+    assert found["questions"]["forward"]["errors"]["video.psnr"]["mean"] > 3
