@@ -14,6 +14,7 @@ from ..batch import Batch
 from ..data.source import Dataset, spans
 from ..dice import Dice
 from ..errors import unknown
+from ..modality import Signal
 from ..model import WorldModel
 from ..solver import sample
 from ..train.state import versions
@@ -61,19 +62,14 @@ def evaluate(
     asked, skipped = questions(model, fps, held.absent)
     asked = chosen(asked, only)
     spreads = _spreads(model, held, dataset.without(episodes) if training is None else training)
-    scores = Scores(spreads)
+    scores = Scores(signals, spreads)
     strangers = held.strangers(seed)
     for places, batch, data in held.batches(batch_size):
         asking = Asking(model, places, batch, steps, seed)
         for question in asked:
-            true = {n: batch.values[n] for n in question.wanted}
-            scores.add(question, MODEL, places, asking.ask(question), true)
-            for name, value in true.items():
-                beside = baselines(name, signals[name], value, places, data, spreads)
-                for series, guess in beside.items():
-                    scores.add(question, series, places, {name: guess}, {name: value})
+            scores.answered(question, asking, data)
             if question.name == "forward":
-                _add_shuffled(scores, asking, question, held, strangers)
+                scores.shuffled(question, asking, held, strangers)
     document: Document = {
         "kind": "evaluation",
         "model": {"recipe": model.recipe.name, "parameters": sum(p.numel() for p in model.parameters())},  # type: ignore[union-attr]
@@ -129,8 +125,8 @@ class Asking:
 class Scores:
     """Collects measures by window: table[question, series]["video.mse"][place]."""
 
-    def __init__(self, spreads: Mapping[str, Spread]) -> None:
-        self.spreads = spreads
+    def __init__(self, signals: Mapping[str, Signal], spreads: Mapping[str, Spread]) -> None:
+        self.signals, self.spreads = signals, spreads
         self.table: Table = {}
 
     def add(
@@ -150,21 +146,27 @@ class Scores:
             for kind, numbers in measure(guess[:, first:], value[:, first:], scale).items():
                 rows.setdefault(f"{name}.{kind}", {}).update(zip(places, numbers.tolist(), strict=True))
 
+    def answered(self, question: Question, asking: Asking, data: Dataset) -> None:
+        """Ask, and score the answer and its baselines."""
+        true = {n: asking.batch.values[n] for n in question.wanted}
+        self.add(question, MODEL, asking.places, asking.ask(question), true)
+        for name, value in true.items():
+            beside = baselines(name, self.signals[name], value, asking.places, data, self.spreads)
+            for series, guess in beside.items():
+                self.add(question, series, asking.places, {name: guess}, {name: value})
 
-def _add_shuffled(
-    scores: Scores, asking: Asking, forward: Question, held: HeldOut, strangers: Mapping[Place, Place]
-) -> None:
-    """Ask forward again with the actions of strangers and the same noise; windows without a stranger do not count."""
-    keep = [j for j, p in enumerate(asking.places) if p in strangers]
-    if not keep:
-        return
-    model = asking.model
-    others = [strangers.get(p, p) for p in asking.places]
-    actions = [n for n in forward.given if n == "action" or n.startswith("action.")]
-    instead = {n: model.codec(n).encode(held.numbers(n, others).to(model.device)) for n in actions}
-    answer = {n: v[keep] for n, v in asking.ask(forward, instead).items()}
-    true = {n: asking.batch.values[n][keep] for n in answer}
-    scores.add(forward, SHUFFLED, [asking.places[j] for j in keep], answer, true)
+    def shuffled(self, forward: Question, asking: Asking, held: HeldOut, strangers: Mapping[Place, Place]) -> None:
+        """Ask forward again with the actions of strangers and the same noise; windows without one do not count."""
+        keep = [j for j, p in enumerate(asking.places) if p in strangers]
+        if not keep:
+            return
+        model = asking.model
+        others = [strangers.get(p, p) for p in asking.places]
+        actions = [n for n in forward.given if n == "action" or n.startswith("action.")]
+        instead = {n: model.codec(n).encode(held.numbers(n, others).to(model.device)) for n in actions}
+        answer = {n: v[keep] for n, v in asking.ask(forward, instead).items()}
+        true = {n: asking.batch.values[n][keep] for n in answer}
+        self.add(forward, SHUFFLED, [asking.places[j] for j in keep], answer, true)
 
 
 def _spreads(model: WorldModel, held: HeldOut, training: Dataset) -> dict[str, Spread]:
