@@ -39,7 +39,7 @@ _HOME = {  # public name -> module; loaded on first use, so that `polyclock --he
     "from_pretrained": "pretrained",
     "loss": "objective",
     "one_of": "layout",
-    "open_dataset": "data.source",
+    "open_dataset": "data.opening",
     "sample": "solver",
     "save_pretrained": "pretrained",
 }
@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .backbones.dit import DiT as DiT
     from .batch import Batch as Batch
-    from .data.source import open_dataset as open_dataset
+    from .data.opening import open_dataset as open_dataset
     from .dice import Dice as Dice
     from .guidance import Guide as Guide
     from .layout import Layout as Layout

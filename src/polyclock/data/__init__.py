@@ -6,7 +6,8 @@ from .cache import Cached
 from .collate import collate
 from .loader import Loader
 from .mixture import Mixture
-from .source import Dataset, Episode, Facts, Sample, Source, UntidyData, open_dataset
+from .opening import open_dataset
+from .source import Dataset, Episode, Facts, Sample, Source, UntidyData
 from .window import Windows
 
 __all__ = [

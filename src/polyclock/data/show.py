@@ -15,7 +15,8 @@ from rich.table import Table
 
 from . import dense
 from .colours import labels, paint, ramp
-from .source import Dataset, UntidyData, open_dataset, spans
+from .opening import open_dataset
+from .source import Dataset, UntidyData, spans
 
 TILES = (4, 3)  # columns and rows of a sheet
 WIDTH = 240  # pixels of one tile
