@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -126,15 +127,14 @@ def _picture(path: Path, signal: Signal) -> np.ndarray:
 def _array(name: str, path: Path) -> np.ndarray:
     try:
         found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if name not in found.files and "values" not in found.files and len(found.files) != 1:
-                raise unknown(f"array in {path}", name, found.files)
-            key = next((k for k in (name, "values") if k in found.files), found.files[0])
-            return found[key]
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        arrays = {name: found} if isinstance(found, np.ndarray) else dict(found)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--given {name}: {path} holds no plain array: {str(error).splitlines()[0]}") from None
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if name not in arrays and "values" not in arrays:
+        raise unknown(f"array in {path}", name, arrays)
+    return arrays[name if name in arrays else "values"]
 
 
 def _table(name: str, path: Path) -> np.ndarray:

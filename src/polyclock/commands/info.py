@@ -86,7 +86,8 @@ def _text(found: Mapping[str, Any]) -> str:
     lines.append(f"{step}sha256 {found['sha256']}{', with averaged weights' if found['average'] else ''}")
     if found["best"]:
         best = found["best"]
-        lines.append(f"best on held-out episodes: step {best['step']}, loss {best['loss']:.4f}, {best['model']}")
+        loss = "nothing was held out" if best["loss"] is None else f"loss {best['loss']:.4f} on held-out episodes"
+        lines.append(f"to use: step {best['step']}, {loss}, {best['model']}")
     for name, m in found["modalities"].items():
         rate = f"{m['rate']:g}/s from {m['start']:g} s" if m["rate"] else "at the data's rate"
         lines.append(f"modality   {name}  {tuple(m['shape'])}  {rate}  {m['path']}, predicts {m['predicts']}")

@@ -23,7 +23,6 @@ class Found:
     folder: Path
     average: Path | None = None
     step: int | None = None
-    run: Path | None = None
     which: str = "model"
 
     @property
@@ -51,13 +50,14 @@ def find(path: str | Path, which: str | None = None) -> Found:
     if which not in (None, *CHOICES):
         raise unknown("checkpoint", which, CHOICES)
     if (path / "config.json").is_file():
-        return Found(folder=path)
-    if (path / "model" / "config.json").is_file():
-        return _checkpoint(path, None, path.parent.name)
+        above = path.resolve().parent
+        return _checkpoint(above) if (above / checkpoint.MANIFEST).is_file() else Found(folder=path)
+    if (path / checkpoint.MANIFEST).is_file():
+        return _checkpoint(path)
     for kind, name in (("best", "best"), ("last", "checkpoints")):
         newest = checkpoint.newest(path / name, _note) if which in (None, kind) else None
         if newest:
-            return _checkpoint(newest, path, kind)
+            return _checkpoint(newest)
     have = "no checkpoint yet" if (path / "run.json").is_file() else "neither checkpoints nor config.json"
     raise ValueError(f"{path} has {have}{f' of the kind {which!r}' if which else ''}")
 
@@ -87,15 +87,14 @@ def started_with(run: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _checkpoint(folder: Path, run: Path | None, which: str) -> Found:
+def _checkpoint(folder: Path) -> Found:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     average = folder / "ema.safetensors"
     return Found(
         folder=folder / "model",
         average=average if average.is_file() else None,
         step=state["step"],
-        run=run,
-        which=which,
+        which="best" if folder.parent.name == "best" else "last",
     )
 
 

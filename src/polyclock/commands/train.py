@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,6 @@ from .recipe_word import find_recipe, own_recipes
 if TYPE_CHECKING:
     from ..data import Dataset, Windows
     from ..recipe import Recipe
-    from ..train.loop import Job
 
 USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
 TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
@@ -61,7 +59,8 @@ def run(words: Sequence[str]) -> int:
     setup, training = flags.settings(Setup, given), flags.settings(Training, given)
 
     from ..data import open_dataset
-    from ..train.loop import run as train
+    from ..train import loop
+    from ..train.job import recipe_job
 
     dataset = open_dataset(setup.data)
     kept, held_out = split(dataset, setup.hold_out)
@@ -73,10 +72,10 @@ def run(words: Sequence[str]) -> int:
     windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
     assert windows is not None
     check_answerable(recipe, windows)
-    job = make_job(recipe, windows, validation, words[0], setup)
+    job = recipe_job(recipe, windows, validation, data=which_data(windows, validation, setup.stride))
     if os.environ.get("RANK", "0") == "0":
         _show(words[0], own, arguments, origin, recipe, training, windows, validation)
-    return train(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
+    return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
 
 
 def _parser(word: str, own: Sequence[Flag]) -> flags.Parser:
@@ -174,43 +173,15 @@ def check_answerable(recipe: Recipe, windows: Windows) -> None:
             raise ValueError(f"no sample can be trained on {label!r}: the data lack {', '.join(windows.absent)}")
 
 
-def make_job(recipe: Recipe, windows: Windows, validation: Windows | None, word: str, setup: Setup) -> Job:
-    """What the training loop is given."""
-    from ..data import Loader
-    from ..objective import loss
-    from ..pretrained import save_pretrained
-    from ..train.loop import Job
-
-    signals = recipe.signals()
-    return Job(
-        build=recipe.build,
-        loss=lambda model, latent, dice, **rest: loss(model, latent, recipe.law, dice, **rest),
-        loader=lambda source, **rest: Loader(source, signals, **rest),
-        save=save_pretrained,
-        source=windows,
-        held_out=validation,
-        facts=facts(recipe, windows, validation, word, setup),
-    )
-
-
-def facts(recipe: Recipe, windows: Windows, validation: Windows | None, word: str, setup: Setup) -> dict[str, Any]:
-    """Plain data that a resumed run must agree with; the path of the data is left out, as they may move."""
-    from ..plain import to_plain
-
-    tensors: dict[str, Any] = {}
-    plain = to_plain(recipe, tensors)
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].numpy().tobytes())
-    held_out = [e.index for e in validation.dataset.episodes] if validation else []
-    data = {
+def which_data(windows: Windows, validation: Windows | None, stride: int) -> dict[str, Any]:
+    """Plain data that a resumed run must agree with; the path is left out, as a data set may move."""
+    return {
         "fingerprint": windows.dataset.fingerprint,
         "episodes": [e.index for e in windows.dataset.episodes],
-        "held_out": held_out,
-        "stride": setup.stride,
+        "held_out": [e.index for e in validation.dataset.episodes] if validation else [],
+        "stride": stride,
         "windows": len(windows),
     }
-    return {"recipe": plain, "codecs": digest.hexdigest(), "data": data, "command": Path(word).name}
 
 
 def _show(
