@@ -6,10 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.polyclock-installed
 
-# One thread per worker, two workers: more threads on two cores only wait for each other.
-export OMP_NUM_THREADS ?= 1
 export MUJOCO_GL ?= egl
+# Two workers with one thread each: more threads on two cores only wait for each other. The demo may use all cores.
 WORKERS ?= 2
+check test test-slow: export OMP_NUM_THREADS = 1
 
 .PHONY: venv rendering check format tree test test-slow demo
 .DEFAULT_GOAL := test
