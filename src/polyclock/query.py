@@ -120,15 +120,18 @@ class Query:
         if self.free:
             raise pointed(self.text, 0, len(self.text), f"bind the free name(s) {', '.join(self.free)} first")
         roles = {n: [Role.NEITHER] * m.frames for n, m in modalities.items()}
-        for side, role in ((self.want, Role.WANT), (self.given, Role.GIVEN), (self.absent, Role.ABSENT)):
-            for term in side:
-                for name in self._members(term, role, modalities, conditions):
-                    for f in self._frames(term, modalities[name], name):
-                        if roles[name][f] is not Role.NEITHER:
-                            message = f"frame {f} of {name!r} is both {roles[name][f]} and {role}"
-                            raise pointed(self.text, *term.at, message)
-                        roles[name][f] = role
+        sides = ((self.want, Role.WANT), (self.given, Role.GIVEN), (self.absent, Role.ABSENT))
+        for term, role in ((t, role) for side, role in sides for t in side):
+            for name in self._members(term, role, modalities, conditions):
+                self._assign(roles[name], term, role, modalities[name], name)
         return {n: tuple(r) for n, r in roles.items()}
+
+    def _assign(self, roles: list[Role], term: Term, role: Role, m: Modality, name: str) -> None:
+        """Give the frames of a term their role; each frame has one."""
+        for f in self._frames(term, m, name):
+            if roles[f] is not Role.NEITHER:
+                raise pointed(self.text, *term.at, f"frame {f} of {name!r} is both {roles[f]} and {role}")
+            roles[f] = role
 
     def _members(
         self, term: Term, role: Role, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]

@@ -208,14 +208,11 @@ def constant_streams(model: WorldModel, roles: Roles) -> set[str]:
 def absent_rivals(roles: Roles, model: WorldModel) -> Roles:
     """Roles in which, of the modalities that share a slot, only those that the query names have tokens."""
     roles = dict(roles)
-    for stream in model.layout.streams:
-        for group in stream.exclusive:
-            named = [n for n in group if set(roles[n]) & {Role.WANT, Role.GIVEN}]
-            if len(named) > 1:
-                raise ValueError(f"{' and '.join(named)} share one slot of the layout: a query may name one of them")
-            for n in group:
-                if n not in named:
-                    roles[n] = (Role.ABSENT,) * len(roles[n])
+    for group in (g for stream in model.layout.streams for g in stream.exclusive):
+        named = [n for n in group if set(roles[n]) & {Role.WANT, Role.GIVEN}]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} share one slot of the layout: a query may name one of them")
+        roles |= {n: (Role.ABSENT,) * len(roles[n]) for n in group if n not in named}
     return roles
 
 
