@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-import traceback
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +16,11 @@ from polyclock.batch import Batch
 from polyclock.dice import Dice, seed_of
 from polyclock.train.loop import Job
 from polyclock.train.settings import Training
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "runs"))
+import kill  # noqa: E402
+
+Dying, end, in_child = kill.Dying, kill.end, kill.in_child
 
 SETTINGS = Training(
     steps=12, batch_size=8, lr=0.01, warmup=3, ema=0.9, validate_every=4, validation_batches=2, checkpoint_every=4,
@@ -141,37 +143,6 @@ def make_job(
     )  # fmt: skip
 
 
-def in_child(act: Callable[[], object]) -> int:
-    """Run `act` in a forked process and return its id; its exit status says whether it raised."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        act()
-        status = 0
-    except SystemExit as leave:
-        status = int(leave.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def end(pid: int, seconds: float = 60) -> int:
-    """Wait for a child: its exit status, or minus the signal that ended it. One that hangs is killed."""
-    until = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise TimeoutError(f"the child {pid} hung for {seconds} s")
-        time.sleep(0.005)
-
-
 def saved(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint folder by file and name."""
     files = sorted(folder.rglob("*.safetensors"))
@@ -182,3 +153,14 @@ def same(first: Path, second: Path) -> bool:
     """Whether two checkpoint folders hold the same tensors, to the bit."""
     a, b = saved(first), saved(second)
     return a.keys() == b.keys() and len(a) > 5 and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def replace_order(job: Job, folder: Path) -> Job:
+    """The job, spoilt: in a run folder that already has a checkpoint the data come in another order."""
+    whole = job.loader
+
+    def loader(what: Numbers, *, seed: int, **settings: int) -> Loader:
+        resumed = what is job.source and (folder / "checkpoints").is_dir()
+        return whole(what, seed=seed + resumed, **settings)
+
+    return replace(job, loader=loader)

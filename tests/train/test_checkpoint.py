@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from standin import end, in_child
-from torch import Tensor
+from standin import Dying, end, in_child
 
 from polyclock.train import checkpoint
 from polyclock.train.checkpoint import Files
@@ -95,44 +92,6 @@ def test_when_none_is_whole_nobody_starts_again_in_silence(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="none of the 1 checkpoints in .* is whole"):
         checkpoint.recover(tmp_path, lambda text: None)
     assert names(tmp_path) == ["step-00000001"]
-
-
-class Dying(Files):
-    """Ends the process, as kill -9 does, before operation number `count`; a file being written is left torn."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def _tick(self, torn: Path | None = None) -> None:
-        self.left -= 1
-        if self.left < 0:
-            if torn is not None:
-                torn.write_bytes(b"torn")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def make(self, folder: Path) -> None:
-        self._tick()
-        super().make(folder)
-
-    def write(self, path: Path, text: str) -> None:
-        self._tick(path)
-        super().write(path, text)
-
-    def write_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        self._tick(path)
-        super().write_tensors(path, tensors)
-
-    def sync(self, path: Path) -> None:
-        self._tick()
-        super().sync(path)
-
-    def rename(self, old: Path, new: Path) -> None:
-        self._tick()
-        super().rename(old, new)
-
-    def remove(self, folder: Path) -> None:
-        self._tick()
-        super().remove(folder)
 
 
 def write_and_die(root: Path, step: int, count: int) -> int:
