@@ -149,6 +149,30 @@ def test_a_query_from_files(trained: Path, data: Path, tmp_path: Path, capsys: p
     assert np.allclose(a[0, :2], np.load(tmp_path / "action.npy", allow_pickle=False)[:2], atol=1e-5)
 
 
+def test_a_run_is_measured_and_reported(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    capsys.readouterr()
+    words = ["evaluate", str(run), "--data", str(data), "--steps", "2", "--stride", "5"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((run / "evaluation.json").read_text())
+    assert found["data"]["episodes"] == [2] and found["about"]["step"] == 4
+    assert {"policy", "forward"} <= set(found["questions"]) and "action.error" in found["questions"]["policy"]["errors"]
+    # A run without a note of what it held out, a model folder say, must be told.
+    assert "name them: --episodes" in sentence(capsys, "evaluate", run / "model", "--data", data)
+    assert main(["evaluate", str(run), "--data", str(data), "--episodes", "1", "--only", "policy", "--steps", "1",
+                 "--out", str(tmp_path / "seen.json")]) == 0  # fmt: skip
+    assert "was trained on episode 1" in capsys.readouterr().err
+    assert "Did you mean 'policy'" in sentence(capsys, *words, "--only", "polcy")
+    assert main(["report", str(run), "--data", str(data), "--count", "1", "--steps", "1"]) == 0
+    page = (run / "report.html").read_text()
+    assert "<html" in page and "copy last frame" in page
+    assert "is not there" in sentence(capsys, "report", run, "--data", tmp_path / "nothing")
+
+
 def test_what_is_wrong_with_a_query(trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     def ask(query: str, *words: object) -> str:
         said = sentence(capsys, "sample", trained, query, "--out", tmp_path / "out", *words)
@@ -177,7 +201,7 @@ def test_what_is_wrong_with_a_training(data: Path, tmp_path: Path, capsys: pytes
 
     assert "unknown flag '--stpes'. Did you mean '--steps'" in start("tiny", "--stpes", "3")
     assert "unknown recipe 'tinny'. Did you mean 'tiny'" in start("tinny")
-    assert "no column 'acton'" in start("tiny", "--action", "acton")
+    assert "unknown column for 'action': 'acton'. Did you mean 'action'" in start("tiny", "--action", "acton")
     assert "episode 9 is not in the data" in start("tiny", "--hold-out", "9")
     assert "'two' does not name episodes" in start("tiny", "--hold-out", "two")
     assert "steps=0 must be a whole number" in start("tiny", "--steps", "0")

@@ -72,7 +72,7 @@ def load(found: Found, device: str | None = None, code: str | None = None) -> Wo
     from ..pretrained import from_pretrained
     from ..train.state import load_weights
 
-    model = from_pretrained(found.folder, classes=_classes(code))
+    model = from_pretrained(found.folder, classes=own_classes(code))
     if found.average:
         load_weights(model, found.average, optional=True)
     try:
@@ -98,7 +98,8 @@ def _checkpoint(folder: Path) -> Found:
     )
 
 
-def _classes(code: str | None) -> list[type]:
+def own_classes(code: str | None) -> list[type]:
+    """The dataclasses of the user's file FILE.py, which is run; none without one."""
     if code is None:
         return []
     from .recipe_word import load_file

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import flags
+from ..errors import unknown
 from ..flags import Flag
 from ..train.settings import Training
 from .recipe_word import find_recipe, own_recipes
@@ -65,7 +66,9 @@ def run(words: Sequence[str]) -> int:
     dataset = open_dataset(setup.data)
     kept, held_out = split(dataset, setup.hold_out)
     arguments, origin = fill_in({f.name: given[f.name] for f in own if f.name in given}, own, dataset)
-    recipe = make_recipe(function, arguments).fit(kept)
+    recipe = make_recipe(function, arguments)
+    check_columns(recipe, dataset)
+    recipe = recipe.fit(kept)
     if setup.cache:
         dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
         kept, held_out = split(dataset, setup.hold_out)
@@ -73,7 +76,7 @@ def run(words: Sequence[str]) -> int:
     assert windows is not None
     check_answerable(recipe, windows)
     job = recipe_job(recipe, windows, validation, data=which_data(windows, validation, setup.stride))
-    if os.environ.get("RANK", "0") == "0":
+    if _first():
         _show(words[0], own, arguments, origin, recipe, training, windows, validation)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
 
@@ -140,9 +143,23 @@ def make_recipe(function: Callable, arguments: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def check_columns(recipe: Recipe, dataset: Dataset) -> None:
+    """Errors: a column of numbers that the recipe must be fitted to and the data lack; with the nearest one."""
+    for name, signal in recipe.signals().items():
+        if signal.kind == "vector" and signal.key not in dataset.facts.columns:
+            raise unknown(f"column for {name!r}:", signal.key, dataset.facts.columns)
+
+
+def _first() -> bool:
+    """Whether this is the first, or only, process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _cached(dataset: Dataset, recipe: Recipe, folder: Path) -> Dataset:
     from ..data import Cached
 
+    if _first() and not folder.is_dir():
+        print(f"decoding the cameras once, into {folder}", flush=True)
     return Cached(dataset, recipe.signals(), folder)
 
 
