@@ -76,7 +76,9 @@ def message(error: Exception) -> str | None:
 
     A `ValueError` or `ImportError` counts as a sentence only where this package raised it itself.
     """
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+    if isinstance(
+        error, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError | NotADirectoryError
+    ):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     frames = list(traceback.walk_tb(error.__traceback__))
     ours = bool(frames) and Path(frames[-1][0].f_code.co_filename).is_relative_to(Path(__file__).parent)

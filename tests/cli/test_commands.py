@@ -94,6 +94,22 @@ def test_info_tells_what_the_run_is(trained: Path, capsys: pytest.CaptureFixture
     assert info(Path(found["model"]), capsys)["sha256"] == found["sha256"]
 
 
+def test_a_damaged_model_is_no_traceback(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained / "model", model)
+    weights = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(weights[:1000])
+    assert f"{model} is damaged" in sentence(capsys, "info", model)
+    (model / "model.safetensors").write_bytes(weights)
+    (model / "config.json").write_text("{")
+    assert f"{model} is damaged" in sentence(capsys, "info", model)
+    # Of a run, the newest whole checkpoint counts, and the damaged one is named.
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    (run / "checkpoints" / "step-00000004" / "ema.safetensors").write_bytes(b"no")
+    assert info(run, capsys)["step"] == 2
+
+
 def test_codecs_are_fitted_on_the_training_episodes_alone(data: Path, trained: Path) -> None:
     from polyclock import from_pretrained, open_dataset
 
@@ -209,6 +225,9 @@ def test_what_is_wrong_with_a_training(data: Path, tmp_path: Path, capsys: pytes
     assert "the file there.py is not there" in start("there.py:mine")
     assert "there is not there" in sentence(capsys, "train", "tiny", "--data", "there", "--out", tmp_path / "run")
     assert "required: --out" in sentence(capsys, "train", "tiny", "--data", data)
+    assert "the device 'gpu' cannot be used" in start("tiny", "--device", "gpu")
+    (tmp_path / "file").touch()
+    assert "File exists" in sentence(capsys, "train", "tiny", "--data", data, "--out", tmp_path / "file", "--no-cache")
     assert "unknown command 'trian'. Did you mean 'train'" in sentence(capsys, "trian")
     assert "is not there; a run folder" in sentence(capsys, "info", tmp_path / "nothing")
     assert "has neither checkpoints nor config.json" in sentence(capsys, "info", data)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import unknown
 
 if TYPE_CHECKING:
+    import torch
+
     from ..model import WorldModel
 
 CHOICES = ("best", "last")
@@ -65,26 +67,42 @@ def find(path: str | Path, which: str | None = None) -> Found:
 def load(found: Found, device: str | None = None, code: str | None = None) -> WorldModel:
     """The model, with averaged weights where there are any, on `device` (None: a GPU if there is one).
 
-    code: a Python file of the user with the classes that the model's config names. Errors: those of `from_pretrained`.
+    code: a Python file of the user with the classes that the model's config names. Errors: `ValueError` for a damaged
+    file or a device that is not there, and those of `from_pretrained`.
     """
-    import torch
+    from safetensors import SafetensorError
 
     from ..pretrained import from_pretrained
     from ..train.state import load_weights
 
-    model = from_pretrained(found.folder, classes=own_classes(code))
-    if found.average:
-        load_weights(model, found.average, optional=True)
+    where = usable(device)
     try:
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    except RuntimeError as error:
+        model = from_pretrained(found.folder, classes=own_classes(code))
+        if found.average:
+            load_weights(model, found.average, optional=True)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{found.folder} is damaged: {error}") from None
+    return model.to(where).eval()
+
+
+def usable(device: str | None) -> torch.device:
+    """A device by its name; None: a GPU if there is one. Errors: `ValueError` where it cannot be used."""
+    import torch
+
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return where
 
 
 def started_with(run: str | Path) -> dict[str, Any]:
     """RUN/run.json: the recipe, data and settings that a run was started with; {} for a model folder."""
+    from ..data.source import load_json
+
     path = Path(run) / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return load_json(path) if path.is_file() else {}
 
 
 def _checkpoint(folder: Path) -> Found:

@@ -12,6 +12,7 @@ from .. import flags
 from ..errors import unknown
 from ..flags import Flag
 from ..train.settings import Training
+from . import run_folder
 from .recipe_word import find_recipe, own_recipes
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def run(words: Sequence[str]) -> int:
     from ..train import loop
     from ..train.job import recipe_job
 
+    if setup.device:
+        run_folder.usable(setup.device)
     dataset = open_dataset(setup.data)
     kept, held_out = split(dataset, setup.hold_out)
     arguments, origin = fill_in({f.name: given[f.name] for f in own if f.name in given}, own, dataset)
