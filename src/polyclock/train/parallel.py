@@ -108,7 +108,7 @@ def parallelize(model: nn.Module, mesh: DeviceMesh | None) -> nn.Module:
     """
     if mesh is None:
         return model
-    return DistributedDataParallel(model, process_group=mesh.get_group(), broadcast_buffers=False)
+    return DistributedDataParallel(model, process_group=mesh.get_group())
 
 
 def unsynced(module: nn.Module) -> AbstractContextManager[None]:
