@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "write a page about a run: losses, clips, numbers",
     "data": "look at a data set: info, verify, show, compact",
 }
+PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 HELP = """usage: polyclock COMMAND ...
 
 Diffusion world models in which every modality keeps its own clock.
@@ -76,9 +77,7 @@ def message(error: Exception) -> str | None:
 
     A `ValueError` or `ImportError` counts as a sentence only where this package raised it itself.
     """
-    if isinstance(
-        error, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError | NotADirectoryError
-    ):
+    if isinstance(error, PATHS):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     frames = list(traceback.walk_tb(error.__traceback__))
     ours = bool(frames) and Path(frames[-1][0].f_code.co_filename).is_relative_to(Path(__file__).parent)

@@ -114,13 +114,9 @@ def test_codecs_are_fitted_on_the_training_episodes_alone(data: Path, trained: P
     from polyclock import from_pretrained, open_dataset
 
     dataset = open_dataset(data)
-    model = from_pretrained(next((trained / "checkpoints").iterdir()) / "model")
-    fitted = model.recipe.modalities["action"].codec
-    own = type(fitted)()
-    assert fitted == own.fit(list(dataset.only([0, 1]).column("action"))) or _equal(
-        fitted, own.fit(list(dataset.only([0, 1]).column("action")))
-    )
-    assert not _equal(fitted, own.fit(list(dataset.column("action"))))
+    fitted = from_pretrained(trained / "model").recipe.modalities["action"].codec
+    assert _equal(fitted, type(fitted)().fit(list(dataset.only([0, 1]).column("action"))))
+    assert not _equal(fitted, type(fitted)().fit(list(dataset.column("action"))))
 
 
 def _equal(a: object, b: object) -> bool:
