@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .compare import SHUFFLED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,15 +28,15 @@ def grids(document: Mapping[str, Any]) -> list[Grid]:
     """One grid per modality: a row per question, then what stands beside; cells "mean (low to high)"."""
     rows: dict[str, dict[str, dict[str, str]]] = {}
     loud: set[tuple[str, str]] = set()
-    for question, answer in document["questions"].items():
-        for series, measures in {"": answer["errors"], **answer["beside"]}.items():
-            for key, found in measures.items():
-                modality, kind = key.rsplit(".", 1)
-                # A baseline is the same beside every question; a control ("shuffled actions") belongs to one.
-                label = question if not series else f"{question}, {series}" if "shuffled" in series else series
-                if not series:
-                    loud.add((modality, label))
-                rows.setdefault(modality, {}).setdefault(label, {}).setdefault(kind, cell(found))
+    for question, series, key, found in _errors(document):
+        modality, kind = key.rsplit(".", 1)
+        label, text = series or question, cell(found)
+        if not series:
+            loud.add((modality, label))
+        # A baseline is one row where it is the same beside every question; a control belongs to its question.
+        if series == SHUFFLED or rows.get(modality, {}).get(label, {}).get(kind, text) != text:
+            label = f"{question}, {series}"
+        rows.setdefault(modality, {}).setdefault(label, {})[kind] = text
     out = []
     for modality, series in rows.items():
         kinds = tuple(dict.fromkeys(kind for cells in series.values() for kind in cells))
@@ -43,6 +45,14 @@ def grids(document: Mapping[str, Any]) -> list[Grid]:
         quiet = tuple((modality, label) not in loud for label in order)
         out.append(Grid(title=modality, columns=("question", *kinds), rows=body, quiet=quiet))
     return out
+
+
+def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """(question, series or "" for the model, measure, interval) of every error."""
+    for question, answer in document["questions"].items():
+        for series, measures in {"": answer["errors"], **answer["beside"]}.items():
+            for key, found in measures.items():
+                yield question, series, key, found
 
 
 def paired(document: Mapping[str, Any]) -> Grid:

@@ -1,0 +1,148 @@
+"""What a run folder holds, read for people: how it was started, its log, its checkpoints, its evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..train import checkpoint, log
+
+EVALUATION = "evaluation.json"
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run.
+
+    started     run.json; {} where there is none
+    rows        log.jsonl
+    evaluation  an evaluation document, or None
+    model       the model folder to sample from, or None; trouble: sentences on what is missing or damaged
+    """
+
+    folder: Path
+    started: Plain
+    rows: list[Plain]
+    evaluation: Plain | None
+    model: Path | None
+    trouble: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def facts(self) -> Plain:
+        return self.started.get("facts") or {}
+
+    @property
+    def recipe(self) -> Plain:
+        """The resolved recipe as plain data; {} where it is not known."""
+        found = self.facts.get("recipe")
+        if not isinstance(found, dict) and self.model:
+            found = _json(self.model / "config.json").get("recipe")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def held_out(self) -> list[int]:
+        """Episodes that were kept from training."""
+        return [int(e) for e in (self.facts.get("data") or {}).get("held_out") or []]
+
+    def train(self) -> list[Plain]:
+        return [row for row in self.rows if row.get("kind") == "train"]
+
+    def validation(self) -> list[Plain]:
+        return [row for row in self.rows if row.get("kind") == "validation"]
+
+
+def read(folder: str | Path, evaluation: str | Path | Mapping[str, Any] | None = None) -> Run:
+    """Read a run folder. `evaluation`: a document or its file; None: RUN/evaluation.json where it is there.
+
+    Errors: ValueError where the folder is no run, or a file cannot be read as JSON.
+    """
+    folder = Path(folder)
+    known = [name for name in ("run.json", "log.jsonl", "checkpoints", "best") if (folder / name).exists()]
+    if not known:
+        raise ValueError(f"{folder} is no run folder: it has none of run.json, log.jsonl, checkpoints, best")
+    trouble = []
+    model = None
+    try:
+        model = checkpoint.model_folder(folder)
+    except ValueError as error:
+        trouble.append(str(error))
+    if evaluation is None and (folder / EVALUATION).is_file():
+        evaluation = folder / EVALUATION
+    document = evaluation if isinstance(evaluation, Mapping) or evaluation is None else _json(Path(evaluation))
+    if document is not None and document.get("kind") != "evaluation":
+        raise ValueError(f"{evaluation if isinstance(evaluation, str | Path) else 'the document'} is no evaluation")
+    return Run(
+        folder=folder,
+        started=_json(folder / "run.json") if (folder / "run.json").is_file() else {},
+        rows=log.read(folder / "log.jsonl") if (folder / "log.jsonl").is_file() else [],
+        evaluation=None if document is None else dict(document),
+        model=model,
+        trouble=trouble,
+    )
+
+
+def ledger(folder: Path) -> list[Plain]:
+    """Every checkpoint: {"kind", "step", "bytes", "sha256", "note"}; sha256 is that of model.safetensors."""
+    out = []
+    for kind, name in (("resume from", "checkpoints"), ("use", "best")):
+        for step, path in checkpoint.steps(folder / name):
+            manifest, state = _calm(path / checkpoint.MANIFEST), _calm(path / "state.json")
+            hashes = manifest.get("sha256") or {}
+            note = f"validation loss {state['loss']:.4g}" if isinstance(state.get("loss"), float) else ""
+            if state.get("bad_steps"):
+                note = f"{state['bad_steps']} steps skipped for NaN or Inf"
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            out.append({"kind": kind, "step": step, "path": f"{name}/{path.name}", "bytes": size,
+                        "sha256": str(hashes.get("model/model.safetensors", "")), "note": note})  # fmt: skip
+    return out
+
+
+def brief(value: Any) -> str:
+    """Plain data of a recipe in one line: `Quantile(q=[0.01, 0.99])`; what is empty is left out."""
+    if isinstance(value, dict) and "tensor" in value:
+        return "fitted"
+    if isinstance(value, dict) and "set" in value:
+        return brief(value["set"])
+    if isinstance(value, dict) and "map" in value:
+        return "{" + ", ".join(f"{k}: {brief(v)}" for k, v in value["map"].items()) + "}"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{k}={brief(v)}" for k, v in value.items() if k != "is" and v not in (None, "", [], {}))
+        return f"{value.get('is', '')}({inner})"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(brief, value)) + "]" if value else "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def signals(recipe: Plain) -> Iterator[tuple[str, str, Plain]]:
+    """(name, "modelled" or "given", plain fields) of everything that a recipe names."""
+    for group, word in (("modalities", "modelled"), ("conditions", "given")):
+        for name, fields in ((recipe.get(group) or {}).get("map") or {}).items():
+            yield name, word, fields
+
+
+def _calm(path: Path) -> Plain:
+    """A JSON file, or {} where it is missing or damaged: the ledger shows what is there."""
+    try:
+        return _json(path)
+    except (ValueError, OSError):
+        return {}
+
+
+def _json(path: Path) -> Plain:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return found

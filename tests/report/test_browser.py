@@ -1,0 +1,71 @@
+"""The page in a real browser: it opens without an error, fetches nothing, and its clips move."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from moving import Moving
+from polyclock.report import write
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import screenshot  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path, document: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("playwright")
+    if not Path(screenshot.CHROMIUM).exists():
+        pytest.skip(f"no browser: {screenshot.CHROMIUM} is not there")
+    return write(run_folder, tmp_path_factory.mktemp("page") / "page.html", document, dataset=Moving(), steps=2)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (400, True)])
+def test_it_opens_without_errors_or_requests_and_fits(page: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    seen = screenshot.look(page, tmp_path / "page.png", width=width, dark=dark)
+    assert seen["errors"] == [] and seen["requests"] == []
+    assert len(seen["images"]) == 36 and all(w > 0 and h > 0 for w, h in seen["images"])
+    assert seen["width"] <= width, "nothing may stick out to the right"
+    with Image.open(tmp_path / "page.png") as shot:
+        corner = shot.convert("L").getpixel((2, 2))
+        assert (corner < 80) == dark
+        assert len(shot.convert("L").getcolors(256) or ()) > 30
+
+
+def test_clips_move_by_themselves_and_by_hand(page: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=screenshot.CHROMIUM, args=screenshot.QUIET)
+        tab = browser.new_page()
+        tab.goto(page.resolve().as_uri())
+        moved = "[...document.querySelectorAll('.player img')].some(i => i.style.transform.includes('-'))"
+        tab.wait_for_function(moved, timeout=10_000)  # clips play by themselves
+        box = tab.locator(".player").nth(3)  # the first window of the second question, forward
+        box.locator("button").click()
+        assert box.locator("button").inner_text() == "Play"
+        slider = box.locator("input")
+        slider.evaluate("s => { s.value = s.max; s.dispatchEvent(new Event('input')); }")
+        assert box.locator("output").inner_text() == "+0.40 s"
+        ends = box.locator("img").evaluate_all("all => all.map(i => i.style.transform)")
+        assert ends == ["translateX(0%)", "translateX(-50%)", "translateX(-50%)"]
+        slider.evaluate("s => { s.value = 0; s.dispatchEvent(new Event('input')); }")
+        waiting = box.locator(".strip").evaluate_all("all => all.map(e => e.classList.contains('waiting'))")
+        assert waiting == [False, True, True], "what lies ahead is dimmed until its time"
+        browser.close()
+
+
+def test_the_tool_says_what_it_saw(page: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["screenshot", str(page), str(tmp_path / "a.png"), "--height", "600"])
+    assert screenshot.main() == 0
+    assert '"errors": []' in capsys.readouterr().out
+    with Image.open(tmp_path / "a.png") as shot:
+        assert shot.size == (1200, 600)
+    (tmp_path / "broken.html").write_text("<script>nothing.there</script><img src='missing.png'>")
+    monkeypatch.setattr(sys, "argv", ["screenshot", str(tmp_path / "broken.html"), str(tmp_path / "b.png")])
+    assert screenshot.main() == 1
