@@ -12,7 +12,12 @@ run=$out/run
 
 # run COMMAND...: say it, then do it.
 run() {
-  printf '\n$ %s\n' "$(printf '%q ' "$@")"
+  local word line=
+  for word in "$@"; do
+    if [[ $word =~ [^A-Za-z0-9_./=,:-] ]]; then word="\"$word\""; fi
+    line+=" $word"
+  done
+  printf '\n$%s\n' "$line"
   "$@"
 }
 
@@ -25,7 +30,7 @@ fi
 rm -rf "$out"
 run polyclock data info "$data"
 # A constant rate: the time limit, not the number of steps, ends this training.
-run polyclock train uwm --data "$data" --out "$run" --image 64 --steps 2000 --time-limit 3.5 \
+run polyclock train uwm --data "$data" --out "$run" --image 64 --steps 2000 --time-limit 4 \
   --batch-size 16 --lr 5e-4 --warmup 50 --schedule constant --ema 0.99 \
   --validate-every 100 --checkpoint-every 200 --log-every 25
 run polyclock info "$run"
