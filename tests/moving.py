@@ -71,10 +71,10 @@ class Moving:
             yield self.read(e.index, key, range(e.length))
 
     def only(self, indices: Iterable[int]) -> Moving:
-        return Moving(chosen(self.episodes, indices, keep=True), self.actions)
+        return type(self)(chosen(self.episodes, indices, keep=True), self.actions)
 
     def without(self, indices: Iterable[int]) -> Moving:
-        return Moving(chosen(self.episodes, indices, keep=False), self.actions)
+        return type(self)(chosen(self.episodes, indices, keep=False), self.actions)
 
 
 def recipe() -> Recipe:

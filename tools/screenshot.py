@@ -59,6 +59,9 @@ def main() -> int:
     if not Path(CHROMIUM).exists():
         print(f"{CHROMIUM} is not there; on Debian: apt-get install --no-install-recommends chromium")
         return 2
+    if not args.page.is_file():
+        print(f"{args.page} is not there")
+        return 2
     seen = look(args.page, args.out, width=args.width, dark=args.dark, wait=args.wait, height=args.height)
     print(json.dumps(seen | {"images": len(seen["images"])}))
     return 1 if seen["errors"] or seen["requests"] else 0

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from moving import FPS, Moving, Oracle, recipe
 from rich.console import Console
 
+from moving import FPS, Moving, Oracle, recipe
 from polyclock.data import open_dataset
 from polyclock.evaluate import evaluate, show
 from polyclock.evaluate.held_out import HeldOut
@@ -83,6 +83,16 @@ def test_baselines_are_what_their_names_say(model, oracle) -> None:
 def test_the_dimension_that_never_moves_is_named(model, oracle) -> None:
     notes = evaluate(model, Moving(), episodes=[2], stride=10, resamples=100)["notes"]
     assert "action: dimensions 1 never move in the training data; errors leave them out" in notes
+
+
+def test_a_dimension_that_hardly_moved_in_training_is_named(model, oracle) -> None:
+    class Still(Moving):
+        def levels(self, episode: int) -> np.ndarray:
+            return super().levels(episode) * (1 if episode in HELD else 0.01)
+
+    notes = evaluate(model, Still(), episodes=HELD, stride=10, resamples=100)["notes"]
+    assert any(n.startswith("action: dimensions 0 move more than 5 times as far") for n in notes)
+    assert not any("as far" in n for n in evaluate(model, Moving(), episodes=HELD, stride=10, resamples=100)["notes"])
 
 
 def test_windows_that_leave_the_episode_are_not_used_and_blocks_are_seconds() -> None:

@@ -47,8 +47,10 @@ def test_a_line_rises_from_left_to_right() -> None:
 
 
 def test_wide_positive_values_are_drawn_by_their_logarithm() -> None:
-    ((a, b, c),) = points(chart([Line(label="l", x=[0, 1, 2], y=[0.01, 0.1, 1.0])], x="x", y="y"))
+    ((a, b, c),) = points(chart([Line(label="l", x=[0, 1, 2], y=[0.01, 0.1, 1.0])], x="x", y="y", log=True))
     assert a[1] - b[1] == pytest.approx(b[1] - c[1], abs=0.2)
+    ((a, b, c),) = points(chart([Line(label="l", x=[0, 1, 2], y=[0.0, 0.1, 1.0])], x="x", y="y", log=True))
+    assert b[1] - c[1] == pytest.approx(9 * (a[1] - b[1]), rel=0.02), "0 has no logarithm"
 
 
 def test_nan_none_and_infinity_leave_gaps() -> None:

@@ -26,6 +26,7 @@ from .metrics import measure, unit
 from .questions import Question, questions
 
 FEW = 5  # blocks; with fewer an interval says little
+FAR = 5  # times the spread of the training data
 Document = dict[str, Any]
 
 
@@ -197,6 +198,13 @@ def _remarks(held: HeldOut, spreads: Mapping[str, Spread], strangers: Mapping[Pl
         still = [i for i, s in enumerate(spread.std.tolist()) if s == 0]
         if still:
             remarks.append(f"{name}: dimensions {spans(still)} never move in the training data; errors leave them out")
+        beyond = spread_of(held.dataset, held.signals[name].key).std > FAR * spread.std
+        far = [i for i, f in enumerate((beyond & (spread.std > 0)).tolist()) if f]
+        if far:
+            remarks.append(
+                f"{name}: dimensions {spans(far)} move more than {FAR} times as far in the held-out episodes as in the "
+                "training data, so they weigh heavily in the mean error; rmse has no such unit"
+            )
     blocks = len({held.block(p) for p in held.places})
     if blocks < FEW:
         remarks.append(f"only {blocks} blocks of one second: the intervals say little")

@@ -60,19 +60,20 @@ def chart(
     width: int = 680,
     height: int = 260,
     cursor: bool = False,
+    log: bool = False,
     with_legend: bool = True,
 ) -> Markup:
     """A figure with its legend, or without it where several share one.
 
-    The y axis is logarithmic where positive values span more than a factor of 20. cursor: a vertical mark that the
-    page's player moves, in units of x. Nothing to draw gives a sentence.
+    log: a logarithmic y axis if the values are positive and span more than a factor of 20. cursor: a vertical mark that
+    the page's player moves, in units of x. Nothing to draw gives a sentence.
     """
     lines = [_thinned(line) for line in lines]
     points = [p for line in lines for run in _runs(line) for p in run]
     if not points:
         return element("p", f"No {y} to draw yet.", class_="quiet")
     values = [v for _, v in points]
-    log = min(values) > 0 and max(values) > 20 * min(values)
+    log = log and min(values) > 0 and max(values) > 20 * min(values)
     frame = Frame(_wide([p for p, _ in points], 0), _wide(values, 0.06, log), width, height, log)
     body = [*_grid(frame, x, y)]
     if cursor:
@@ -116,11 +117,11 @@ def shown(value: float) -> str:
 def _grid(frame: Frame, x: str, y: str) -> list[Markup]:
     out = []
     floor = frame.height - frame.bottom
-    for value in log_ticks(*frame.y) if frame.log else ticks(*frame.y, count=5 if frame.height > 160 else 3):
+    for value in log_ticks(*frame.y) if frame.log else ticks(*frame.y, count=5 if frame.height > 160 else 4):
         at = _px(frame.up(value))
         out.append(element("line", x1=frame.left, x2=frame.width - frame.right, y1=at, y2=at, class_="grid"))
         out.append(element("text", shown(value), x=frame.left - 6, y=at, dy="0.32em", text_anchor="end"))
-    for value in ticks(*frame.x, count=6 if frame.width > 400 else 2):
+    for value in ticks(*frame.x, count=6 if frame.width > 400 else 3):
         at = _px(frame.across(value))
         out.append(element("line", x1=at, x2=at, y1=floor, y2=floor + 4, class_="axis"))
         out.append(element("text", shown(value), x=at, y=floor + 16, text_anchor="middle"))

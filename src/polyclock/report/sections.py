@@ -75,7 +75,7 @@ def losses(run: Run) -> Markup:
     remark = element("p", f"{bad} steps were skipped for NaN or Inf.", class_="quiet") if bad else None
     return element(
         "div",
-        chart(lines, x="step", y="loss"),
+        chart(lines, x="step", y="loss", log=True),
         chart([rate], x="step", y="learning rate", height=150),
         remark,
     )
@@ -174,7 +174,7 @@ def comparison(runs: Sequence[Run]) -> list[Markup]:
     return [
         table(columns, rows),
         element("p", warning, class_="warn") if len(prints) > 1 else None,
-        chart(lines, x="step", y="validation loss"),
+        chart(lines, x="step", y="validation loss", log=True),
     ]
 
 
