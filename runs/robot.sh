@@ -19,4 +19,4 @@ polyclock=${POLYCLOCK:-.venv/bin/polyclock}
     --validate-every 250 --checkpoint-every 250 --log-every 25 --workers 1 --time-limit 40 "$@"
 python3 tools/ledger.py "runs/out/$name" "runs/results/$name.ledger.json" "runs/robot.sh \$DATA $name $*"
 "$polyclock" evaluate "runs/out/$name" --data "$data" --stride 3 --out "runs/results/$name.json"
-"$polyclock" report "runs/out/$name"
+"$polyclock" report "runs/out/$name" --evaluation "runs/results/$name.json" --data "$data" --out "runs/out/$name/report.html"

@@ -83,7 +83,8 @@ class WorldModel(nn.Module):
                 silent(self.head[key(name)])
         self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
         self.conditioner = Conditioner(self.conditions, dim)
-        self.positions = {s.name: self._positions(s) for s in layout.streams}
+        for s in layout.streams:
+            self.register_buffer(_place(s), self._positions(s), persistent=False)
 
     def _check_names(self) -> None:
         streams = [s.name for s in self.layout.streams]
@@ -249,8 +250,8 @@ class WorldModel(nn.Module):
 
     def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
         """(L, 3) positions; registers and condition tokens stand at the origin."""
-        parts = [self.positions[s.stream.name] for s in segments]
-        return torch.cat([torch.zeros(prefix.shape[1], 3), *parts]).to(prefix.device)
+        parts = [self.get_buffer(_place(s.stream)) for s in segments]
+        return torch.cat([torch.zeros(prefix.shape[1], 3, device=prefix.device), *parts])
 
     def _mask(
         self,
@@ -305,6 +306,11 @@ class WorldModel(nn.Module):
                 masks = torch.cat([given.masks[n] for n in names], 1)
                 out.append(Context(same[0].start, same[-1].stop, features, masks))
         return out
+
+
+def _place(stream: Stream) -> str:
+    """The name of the buffer that holds a stream's positions."""
+    return f"positions/{key(stream.name)}"
 
 
 def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None) -> Tensor:
