@@ -1,4 +1,4 @@
-"""What a run cost: `python tools/ledger.py RUN OUT.json COMMAND...` writes steps, minutes and losses of a training run."""
+"""What a run cost: `python tools/ledger.py RUN OUT.json COMMAND...` writes its steps, minutes and losses."""
 
 from __future__ import annotations
 

@@ -190,6 +190,21 @@ def test_the_time_limit_saves_and_leaves(tmp_path: Path) -> None:
     assert result.checkpoint.is_dir() and (tmp_path / "model" / "model.safetensors").is_file()
 
 
+def test_the_last_weights_are_validated_when_the_time_is_up(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=1_000_000, time_limit=0.005, checkpoint_every=1_000_000, log_every=1000)
+    result = run(make_job(), replace(settings, validate_every=900_000), tmp_path)
+    assert result.stopped == "time limit" and result.best_loss is not None
+    assert checkpoint.model_folder(tmp_path, "best").parent.name == result.checkpoint.name
+
+
+def test_a_copy_that_made_a_folder_of_the_link_is_told(tmp_path: Path) -> None:
+    run(make_job(), replace(SETTINGS, steps=2), tmp_path)
+    (tmp_path / "model").unlink()
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ValueError, match="is a folder where a link"):
+        run(make_job(), replace(SETTINGS, steps=4), tmp_path)
+
+
 def test_without_average_or_held_out_samples(tmp_path: Path) -> None:
     result = run(replace(make_job(), held_out=None), replace(SETTINGS, ema=0.0), tmp_path)
     assert not (result.checkpoint / "ema.safetensors").exists()

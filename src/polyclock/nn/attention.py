@@ -35,6 +35,14 @@ class Memory:
         return torch.cat([self.kept[index][0], k], 2), torch.cat([self.kept[index][1], v], 2)
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMS norm of queries or keys over a head, in the dtype they come in: under autocast mixed dtypes would be slow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class SelfAttention(nn.Module):
     """(B, L, D) -> (B, L, D)."""
 
@@ -43,8 +51,8 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         head = dim // heads
-        self.q_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
+        self.q_norm = HeadNorm(head) if qk_norm else nn.Identity()
+        self.k_norm = HeadNorm(head) if qk_norm else nn.Identity()
 
     def forward(
         self, h: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, index: int = 0, memory: Memory | None = None

@@ -156,8 +156,13 @@ def prune(root: Path, keep: int, files: Files | None = None) -> None:
 
 
 def link_best(run: Path) -> None:
-    """Make RUN/model lead to the model folder of the newest checkpoint in RUN/best, in one move."""
+    """Make RUN/model lead to the model folder of the newest checkpoint in RUN/best, in one move.
+
+    Raises `ValueError` where RUN/model is a folder: a copy of the run that followed the link. It is left as it is.
+    """
     _, folder = steps(run / "best")[-1]
+    if (run / "model").is_dir() and not (run / "model").is_symlink():
+        raise ValueError(f"{run / 'model'} is a folder where a link to {run / 'best'} belongs; move it away to go on")
     aside = run / ".new-model"
     aside.unlink(missing_ok=True)
     aside.symlink_to(folder.relative_to(run) / "model", target_is_directory=True)

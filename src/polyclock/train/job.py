@@ -73,7 +73,7 @@ def recipe_job(recipe: Recipe, source: Source, held_out: Source | None = None, *
         save=save_pretrained,  # type: ignore[arg-type]
         source=source,
         held_out=held_out,
-        facts={"recipe": plain, "codecs": codecs, "data": data},
+        facts={"recipe": plain, "data": data, "codecs": codecs},
     )
 
 

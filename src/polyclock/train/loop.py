@@ -178,6 +178,8 @@ class Loop:
         finally:
             if hasattr(batches, "close"):
                 batches.close()
+        if self.reason == "time limit" and training.validate_every and state.validated != state.step:
+            self.validate()  # a run with a time limit may end here for good, and its last weights may be the best
         if self.saved != state.step:
             self.checkpoint()
         done = state.step >= training.steps
