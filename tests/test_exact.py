@@ -136,7 +136,8 @@ def ask(model: Exact, query: str, **kw) -> tuple[float, float]:
     values = {n: truth[n] for n in names}
     if "video[0], video[2]" in query:
         values = {"video": truth["video"]}
-    got = sample(model, query, size=N, **({"steps": STEPS} | kw), **clip(values, query))
+    how = kw if "schedule" in kw else {"steps": STEPS} | kw
+    got = sample(model, query, size=N, **how, **clip(values, query))
     return errors(got, truth, want, given)
 
 

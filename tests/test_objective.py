@@ -126,3 +126,11 @@ def test_raw_batches_become_latents_and_sampling_codecs_use_the_samples_own_dice
     )
     again = model.encode(late, Dice(0, 0, [2, 3]))
     assert torch.equal(again.values["action"], whole.values["action"][2:])
+
+
+def test_conditions_that_nobody_has_still_give_gradients():
+    law = PerFrame()
+    model = awake(recipe(conditions=CONDITIONS, law=law).build())
+    total, _ = loss(model, batch(model, 2, {"state": [], "text": []}), law, Dice(0, 0, range(2)))
+    total.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []

@@ -265,6 +265,7 @@ def test_streams_that_see_only_what_is_given_are_computed_once(text, monkeypatch
     conditions = {"text": replace(CONDITIONS["text"], route="tokens", drop=0.0)}
     layout = Layout(*(Stream(n) for n in modalities), sees=sees)
     model = awake(recipe(modalities=modalities, layout=layout, conditions=conditions).build())
+    model.patterns = None  # how it was trained is not what is tested
     video, query, given = torch.randn(2, 4, 4, 4, 3), "action | video, -depth", {}
     if text:
         query, given = "action | video, text", {"text": text}
@@ -275,3 +276,10 @@ def test_streams_that_see_only_what_is_given_are_computed_once(text, monkeypatch
     assert len(lengths) == 5 and lengths[1:] == [4] * 4  # once what is given, then four action tokens a step
     monkeypatch.setattr("polyclock.solver.constant_streams", lambda *a: set())
     assert torch.allclose(sample(model, query, video=video, steps=4, **given)["action"], fast, atol=1e-5)
+
+
+def test_a_setting_without_effect_is_an_error(model):
+    with pytest.raises(ValueError, match="steps=5 has no effect beside a schedule"):
+        sample(model, "action |", steps=5, schedule=Together(steps=3))
+    with pytest.raises(ValueError, match="brings its own schedule"):
+        sample(model, "action |", schedule=Together(steps=3), solver=Diffusers({}))

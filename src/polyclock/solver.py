@@ -99,7 +99,7 @@ def sample(
     model: WorldModel,
     query: str | Query,
     *,
-    steps: int = 10,
+    steps: int | None = None,
     seed: int = 0,
     size: int | None = None,
     guides: Sequence[Guide] = (),
@@ -115,6 +115,7 @@ def sample(
 
     values    raw data by name, (B, T', *S', C') or a list of B strings; a given value has full length or exactly its
               span's; a free name of the query takes a whole number (`k=4`)
+    steps     of the plain schedule that moves all together [10]; any other schedule has its own
     size      B, where nothing is given
     noise     initial noise by modality, latent (B, T, *S, C); the rest is drawn from `seed`, sample by sample
     decode    return raw data; False: latents, and given values are latents too
@@ -137,7 +138,7 @@ def sample(
     x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode)
     x = start(x, roles, model, dice, noise or {})
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
-    rows = (schedule or getattr(solver, "schedule", None) or Together(steps=steps)).rows(roles, model.modalities)
+    rows = plan(steps, schedule, solver).rows(roles, model.modalities)
     wanted = [n for n in roles if Role.WANT in roles[n]]
 
     memory = Memory()
@@ -163,6 +164,19 @@ def sample(
     finally:
         model.train(training)
     return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+
+
+def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None) -> Schedule:
+    """The schedule to walk. Errors: two of them, or `steps` beside one, of which one would have no effect."""
+    own = getattr(solver, "schedule", None)
+    if schedule is not None and own is not None and schedule is not own:
+        raise ValueError(f"{type(solver).__name__} brings its own schedule; give no other")
+    found = schedule or own
+    if found is not None and steps is not None:
+        raise ValueError(
+            f"steps={steps} has no effect beside a schedule; say it there: {type(found).__name__}(steps=...)"
+        )
+    return found or Together(steps=10 if steps is None else steps)
 
 
 def start(
