@@ -94,7 +94,7 @@ def uwm(
         modalities=modalities,
         conditions=conditions,
         layout=Layout(Stream("action"), *(Stream(n) for n in names.values())),
-        law=law(ends, asked),
+        law=law(ends, asked, text),
         modulation=Joint(),
         backbone=DiT(size=size),
         registers=registers,
@@ -102,12 +102,14 @@ def uwm(
     )
 
 
-def law(ends: float, asked: float) -> Law:
+def law(ends: float, asked: float, text: bool) -> Law:
     """Independent times, and with probability `asked` the very times of policy, forward, inverse or video."""
     if not 0 <= asked < 1:
         raise ValueError(f"asked={asked} is a share and must lie in [0, 1)")
     independent = Independent(ends=ends)
     if not asked:
         return independent
-    questions = ("action |", "video | action", "action | video", "video |")
-    return Mixture((1 - asked, independent), *((asked / len(questions), Task(q)) for q in questions))
+    questions = (("action", ""), ("video", "action"), ("action", "video"), ("video", ""))
+    # A condition that a question does not name is null in it: the sentence has to be named.
+    sides = [(wanted, ", ".join([given] * bool(given) + ["text"] * text)) for wanted, given in questions]
+    return Mixture((1 - asked, independent), *((asked / len(sides), Task(f"{w} | {g}".strip())) for w, g in sides))
