@@ -133,9 +133,11 @@ def _inside(t: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n: (v > 0) & (v < 1) for n, v in t.items()}
 
 
-def _anyone(presence: Presence) -> Tensor:
-    has = [presence.has[n] for n in presence.modalities]
-    return torch.stack(has).any(0)
+class Anyone:
+    """A law that every sample with some modality can follow."""
+
+    def answers(self, presence: Presence) -> Tensor:
+        return torch.stack([presence.has[n] for n in presence.modalities]).any(0)
 
 
 def _check_ends(ends: float) -> None:
@@ -144,7 +146,7 @@ def _check_ends(ends: float) -> None:
 
 
 @dataclass(frozen=True)
-class Independent:
+class Independent(Anyone):
     """Every clock draws its own time: one network is a policy, a forward and an inverse model, and the joint (UWM).
 
     `ends` is the weight of an atom at exactly 0 and of another at exactly 1, where nothing is learnt: they train the
@@ -164,9 +166,6 @@ class Independent:
             t |= {n: time.expand(-1, presence.modalities[n].frames) for n in names}
         return Draw(t, _inside(t))
 
-    def answers(self, presence: Presence) -> Tensor:
-        return _anyone(presence)
-
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         allowed = {n: (ALL,) * m.frames for n, m in modalities.items()}
         tied = tuple(frozenset(names) for names in clocks(modalities).values())
@@ -174,7 +173,7 @@ class Independent:
 
 
 @dataclass(frozen=True)
-class PerFrame:
+class PerFrame(Anyone):
     """Every frame of every clock draws its own time (diffusion forcing): any span of any modality can be asked for."""
 
     density: Density = Uniform()
@@ -195,15 +194,12 @@ class PerFrame:
             t |= dict.fromkeys(names, time)
         return Draw(t, _inside(t))
 
-    def answers(self, presence: Presence) -> Tensor:
-        return _anyone(presence)
-
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         return [Pattern("any frames wanted, given or neither", {n: (ALL,) * m.frames for n, m in modalities.items()})]
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Anyone):
     """One time for everything: plain joint diffusion (PAD, VideoJAM)."""
 
     density: Density = Uniform()
@@ -217,16 +213,13 @@ class Shared:
         t = {n: time.expand(-1, m.frames) for n, m in presence.modalities.items()}
         return Draw(t, _inside(t))
 
-    def answers(self, presence: Presence) -> Tensor:
-        return _anyone(presence)
-
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         want = frozenset({Role.WANT})
         return [Pattern("all wanted", {n: (want,) * m.frames for n, m in modalities.items()})]
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Anyone):
     """One fixed time, learnt everywhere: at t = 1 the network sees no data and regresses it (GR1)."""
 
     t: float = 1.0
@@ -239,9 +232,6 @@ class Fixed:
         sizes = {n: (presence.size, m.frames) for n, m in presence.modalities.items()}
         t = {n: torch.full(s, self.t, device=dice.device) for n, s in sizes.items()}
         return Draw(t, {n: torch.ones_like(v, dtype=torch.bool) for n, v in t.items()})
-
-    def answers(self, presence: Presence) -> Tensor:
-        return _anyone(presence)
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         want = frozenset({Role.WANT})
