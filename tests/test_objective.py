@@ -134,3 +134,13 @@ def test_conditions_that_nobody_has_still_give_gradients():
     total, _ = loss(model, batch(model, 2, {"state": [], "text": []}), law, Dice(0, 0, range(2)))
     total.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_open_sizes_train_at_any_size():
+    wide = {"video": replace(VIDEO, shape=(4, None, None, 3)), "action": MODALITIES["action"]}
+    model = awake(recipe(modalities=wide, layout=Layout(Stream("video"), Stream("action"))).build())
+    for height, width in ((4, 4), (6, 2)):
+        values = {"video": torch.randn(2, 4, height, width, 3), "action": torch.randn(2, 8, 2)}
+        b = Batch(index=torch.arange(2), values=values, rows={n: torch.arange(2) for n in values})
+        total, _ = loss(model, b, PerFrame(), Dice(0, 0, range(2)))
+        assert torch.isfinite(total)

@@ -10,7 +10,7 @@ import torch
 
 from polyclock.codecs import Pixels
 from polyclock.guidance import Guide
-from polyclock.layout import Layout, Stream, one_of
+from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Modality
 from polyclock.path import Discrete, Linear
 from polyclock.query import Query
@@ -283,3 +283,21 @@ def test_a_setting_without_effect_is_an_error(model):
         sample(model, "action |", steps=5, schedule=Together(steps=3))
     with pytest.raises(ValueError, match="brings its own schedule"):
         sample(model, "action |", schedule=Together(steps=3), solver=Diffusers({}))
+
+
+def test_open_sizes_are_seen_at_the_call():
+    wide = replace(VIDEO, shape=(4, None, None, 3))
+    modalities = {"video": wide, "depth": replace(wide, shape=(4, None, None, 1)), "action": MODALITIES["action"]}
+    layout = Layout(Stream("video"), Stream("depth", at=after("video", axis="W")), Stream("action"))
+    model = awake(recipe(modalities=modalities, layout=layout).build())
+    fixed = {n: replace(m, shape=(4, 6, 8, m.shape[-1])) if n != "action" else m for n, m in modalities.items()}
+    same = awake(recipe(modalities=fixed, layout=layout).build())
+    video = torch.randn(2, 4, 6, 8, 3)
+    shapes = {"depth": (4, 6, 8, 1)}
+    ours = sample(model, "depth, action | video", video=video, shapes=shapes, steps=2)
+    theirs = sample(same, "depth, action | video", video=video, steps=2)
+    assert all(torch.equal(ours[n], theirs[n]) for n in theirs)
+    with pytest.raises(ValueError, match=r"the size of 'depth' is open, \(4, None, None, 1\)"):
+        sample(model, "depth | video", video=video)
+    fused = recipe(modalities=modalities, layout=Layout(Stream("video", "depth"), Stream("action"))).build()
+    assert sample(fused, "depth | video", video=video, steps=1)["depth"].shape == (2, 4, 6, 8, 1)

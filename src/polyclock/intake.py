@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,23 +23,23 @@ def fill_given(
     dice: Dice,
     *,
     latent: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[dict[str, Tensor], Given]:
     """Raw given values -> (latents x[name] (B, T, *S, C) for every name that has tokens, encoded conditions).
 
     Frames that are not given hold zeros. A given value has full length or exactly its span's; `latent` values are
-    latents already. Errors: any other shape, saying what it is and what it must be.
+    latents already. `shapes` are latent shapes of modalities whose size is open and not seen in a given value of the
+    same stream. Errors: any other shape, saying what it is and what it must be.
     """
     x = {}
-    for name, frames in roles.items():
-        if frames[0] is Role.ABSENT:
-            continue
-        m = model.modalities[name]
-        x[name] = torch.zeros(size, *(int(n or 0) for n in m.shape), device=model.device)
-        if Role.GIVEN in frames:
-            value = values[name]
-            if not isinstance(value, Tensor):
-                raise ValueError(f"the value for {name!r} must be a tensor, not {type(value).__name__}")
-            x[name] = _latent(model, name, m, frames, value.to(model.device), dice, latent)
+    names = [n for n, frames in roles.items() if frames[0] is not Role.ABSENT]
+    for name in (n for n in names if Role.GIVEN in roles[n]):
+        value = values[name]
+        if not isinstance(value, Tensor):
+            raise ValueError(f"the value for {name!r} must be a tensor, not {type(value).__name__}")
+        x[name] = _latent(model, name, model.modalities[name], roles[name], value.to(model.device), dice, latent)
+    for name in (n for n in names if n not in x):
+        x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
     features: dict[str, Tensor | list[str]] = {}
     for name in named:
@@ -50,6 +50,25 @@ def fill_given(
             features[name] = [value] if isinstance(value, str) else value
     rows = {n: torch.arange(size, device=model.device) for n in named}
     return x, model.conditioner(features, rows, size)
+
+
+def _open_shape(
+    model: WorldModel, name: str, x: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
+) -> tuple[int, ...]:
+    """The latent shape of a modality that is not given; an open size is that of its stream. Errors: it is unknown."""
+    m = model.modalities[name]
+    if name in shapes:
+        try:
+            m = m.sized(shapes[name])
+        except ValueError as problem:
+            raise ValueError(f"the shape for {name!r}: {problem}") from None
+    for mate in model.layout.stream_of(name).of:
+        if None in m.shape and mate in x:
+            grid = model.modalities[mate].sized(x[mate].shape[1:]).grid
+            m = m.sized((*(g * p for g, p in zip(grid, m.patch, strict=True)), m.shape[-1] or 0))
+    if None in m.shape:
+        raise ValueError(f"the size of {name!r} is open, {m.shape}: say it with shapes={{{name!r}: (T, ..., C)}}")
+    return tuple(int(n or 0) for n in m.shape)
 
 
 def _condition(model: WorldModel, name: str, value: Tensor, dice: Dice) -> Tensor:

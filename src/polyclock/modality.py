@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from torch import Tensor, nn
@@ -35,7 +36,8 @@ class Signal:
 class Modality:
     """One signal the model can denoise.
 
-    shape      latent (T, *S, C): time first, channels last; C may be None until `Recipe.fit` has seen the data
+    shape      latent (T, *S, C): time first, channels last; C may be None until `Recipe.fit` has seen the data, and
+               a spatial size may stay None: it is then seen at each call
     patch      token size over (T, *S); the token grid is shape / patch, F = T / patch[0] token frames
     key        column of the data set; None: the modality's own name
     rate       data frames per second; start: time of the first one, in seconds from the window's anchor
@@ -70,9 +72,18 @@ class Modality:
         if self.null not in ("noise", "zero"):
             raise ValueError(f"null={self.null!r}; possible: noise, zero")
 
+    def sized(self, shape: Sequence[int]) -> Modality:
+        """This modality with sizes that it leaves open taken from a latent of `shape` (T, *S, C).
+
+        Errors: another shape than it allows, or one that its patch does not divide.
+        """
+        if len(shape) != len(self.shape) or any(w not in (None, n) for w, n in zip(self.shape, shape, strict=False)):
+            raise ValueError(f"a latent of shape {tuple(shape)} where {self.shape} is expected")
+        return self if None not in self.shape else replace(self, shape=tuple(int(n) for n in shape))
+
     @property
     def grid(self) -> tuple[int, ...]:
-        """Tokens along (T, *S)."""
+        """Tokens along (T, *S); 0 along an axis whose size is open."""
         return tuple(int(n or 0) // p for n, p in zip(self.shape, self.patch, strict=False))
 
     @property

@@ -7,6 +7,7 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,16 +32,15 @@ from .timesteps import Pattern
 
 @dataclass(frozen=True)
 class Segment:
-    """A stream's place in the token sequence: `frames` of `tokens` each, from `start`."""
+    """A stream's place in the token sequence: its token grid (F, *S) laid out from `start`."""
 
     stream: Stream
     start: int
-    frames: int
-    tokens: int
+    grid: tuple[int, ...]
 
     @property
     def stop(self) -> int:
-        return self.start + self.frames * self.tokens
+        return self.start + math.prod(self.grid)
 
 
 class WorldModel(nn.Module):
@@ -83,8 +83,10 @@ class WorldModel(nn.Module):
                 silent(self.head[key(name)])
         self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
         self.conditioner = Conditioner(self.conditions, dim)
+        # As far as the recipe says it; 0 where a size is open.
+        self.grids = {s.name: self.modalities[s.of[0]].grid for s in layout.streams}
         for s in layout.streams:
-            self.register_buffer(_place(s), self._positions(s), persistent=False)
+            self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
 
     def _check_names(self) -> None:
         streams = [s.name for s in self.layout.streams]
@@ -101,17 +103,17 @@ class WorldModel(nn.Module):
             if m.share and self.modalities[m.share].channels != m.channels:
                 raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
 
-    def _positions(self, stream: Stream) -> Tensor:
-        """(F * N, 3) over time (seconds times `per_second`), height and width (token index)."""
-        m = self.modalities[stream.of[0]]
-        spatial = (1, 1, *m.grid[1:])[-2:]
-        seconds = torch.tensor(m.seconds()) * self.per_second
+    def _positions(self, stream: Stream, grids: Mapping[str, tuple[int, ...]]) -> Tensor:
+        """(F * N, 3) over time (seconds times `per_second`), height and width (token index); grids[stream] (F, *S)."""
+        spatial = (1, 1, *grids[stream.name][1:])[-2:]
+        seconds = torch.tensor(self.modalities[stream.of[0]].seconds()) * self.per_second
         axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
         out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
         if stream.at:
             other = next(s for s in self.layout.streams if s.name == stream.at.stream)
             axis = AXES[stream.at.axis]
-            out[:, axis] += self._positions(other)[:, axis].max() + 1
+            before = self._positions(other, grids)[:, axis]
+            out[:, axis] += before.max() + 1 if len(before) else 0
         return out
 
     @property
@@ -165,7 +167,8 @@ class WorldModel(nn.Module):
         for s in live:
             tokens = self._tokens(s, x, rows, given, size)
             start = sum(part.shape[1] for part in h)
-            segments.append(Segment(s, start, *tokens.shape[1:3]))
+            seen = next(n for n in s.of if n in x and len(x[n]))
+            segments.append(Segment(s, start, self.modalities[seen].sized(x[seen].shape[1:]).grid))
             h.append(tokens.flatten(1, 2))
         tokens = torch.cat(h, 1)
         if torch.is_grad_enabled() and any(not len(v) for v in (*x.values(), *rows.values())):
@@ -180,11 +183,11 @@ class WorldModel(nn.Module):
         )
         out = {}
         for segment in segments:
-            part = y[:, segment.start : segment.stop].unflatten(1, (segment.frames, segment.tokens))
+            part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
             for n in (n for n in segment.stream.of if n in x):
                 m = self.modalities[n]
                 mine = part if len(rows[n]) == size else part[rows[n]]
-                out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), m.grid, m.patch)
+                out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), segment.grid, m.patch)
         return out | {n: v for n, v in x.items() if n not in out}
 
     def _idle(self) -> Tensor:
@@ -210,7 +213,7 @@ class WorldModel(nn.Module):
         self, stream: Stream, x: Mapping[str, Tensor], rows: Mapping[str, Tensor], given: Given, size: int
     ) -> Tensor:
         """(B, F, N, D): the sum over the stream's modalities and the conditions fused into it."""
-        names = [n for n in stream.of if n in x]
+        names = [n for n in stream.of if n in x and len(x[n])]
         for group in stream.exclusive:
             taken = torch.cat([rows[n] for n in group if n in x] or [torch.zeros(0)])
             if taken.is_cpu and len(taken.unique()) < len(taken):
@@ -250,7 +253,11 @@ class WorldModel(nn.Module):
 
     def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
         """(L, 3) positions; registers and condition tokens stand at the origin."""
-        parts = [self.get_buffer(_place(s.stream)) for s in segments]
+        grids = self.grids | {s.stream.name: s.grid for s in segments}
+        if grids == self.grids:
+            parts = [self.get_buffer(_place(s.stream)) for s in segments]
+        else:
+            parts = [self._positions(s.stream, grids).to(prefix.device) for s in segments]
         return torch.cat([torch.zeros(prefix.shape[1], 3, device=prefix.device), *parts])
 
     def _mask(

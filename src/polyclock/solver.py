@@ -107,6 +107,7 @@ def sample(
     schedule: Schedule | None = None,
     solver: Solver | None = None,
     noise: Mapping[str, Tensor] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     decode: bool = True,
     strict: bool = False,
     **values: Tensor | list[str] | int,
@@ -118,6 +119,7 @@ def sample(
     steps     of the plain schedule that moves all together [10]; any other schedule has its own
     size      B, where nothing is given
     noise     initial noise by modality, latent (B, T, *S, C); the rest is drawn from `seed`, sample by sample
+    shapes    latent shape (T, *S, C) of modalities whose size is open, where neither a given value nor noise shows it
     decode    return raw data; False: latents, and given values are latents too
     strict    raise where the query lies outside what the model's law trains (else warn)
 
@@ -135,7 +137,9 @@ def sample(
     batch = batch_size(raw, noise or {}, size)
     dice = Dice(seed, 0, range(batch), model.device)
 
-    x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode)
+    seen = {n: v.shape[1:] for n, v in (noise or {}).items() if n in roles and None in model.modalities[n].shape}
+    shapes = seen | dict(shapes or {})
+    x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
     x = start(x, roles, model, dice, noise or {})
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
     rows = plan(steps, schedule, solver).rows(roles, model.modalities)
