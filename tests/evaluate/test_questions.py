@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from moving import recipe as moving
 
+from moving import recipe as moving
 from polyclock.encoders import Vector
 from polyclock.evaluate.questions import questions
 from polyclock.layout import Layout, Stream, one_of
