@@ -16,7 +16,7 @@ shift 2
 polyclock=${POLYCLOCK:-.venv/bin/polyclock}
 
 "$polyclock" train uwm --data "$data" --out "runs/out/$name" \
-    --steps 2000 --batch-size 16 --lr 1e-3 --warmup 100 --weight-decay 0.05 --ema 0.995 \
+    --steps 2000 --batch-size 24 --lr 1e-3 --warmup 100 --weight-decay 0.05 --ema 0.995 \
     --validate-every 250 --checkpoint-every 250 --log-every 25 --workers 1 --time-limit 40 "$@"
 python3 tools/ledger.py "runs/out/$name" "runs/results/$name.ledger.json" "runs/robot.sh \$DATA $name $*"
 # The last weights, not those with the lowest validation loss: these were chosen on the very episode that is asked about.

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from polyclock.conditioning import stack
 from polyclock.encoders import Patches
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Condition, Modality
@@ -15,7 +14,6 @@ from polyclock.model import WorldModel
 from polyclock.nn.embed import patchify, scatter, sinusoid, unpatchify
 from polyclock.nn.modulation import Joint, JointLocal, Local
 from polyclock.nn.rope import angles, rotate
-from polyclock.path import Linear
 from worlds import BACKBONE, CONDITIONS, MODALITIES, VIDEO, awake, batch, recipe
 
 FLOW = replace(VIDEO, shape=(4, 4, 4, 2), zero_init=True, null="zero", clock="video")
@@ -263,25 +261,3 @@ def test_the_same_recipe_builds_the_same_weights():
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert any(not torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters(), strict=True))
     assert isinstance(a, WorldModel)
-
-
-def test_a_base_is_where_the_clean_estimate_starts():
-    video = replace(VIDEO, path=Linear(predict="data"))
-    now = Condition(encoder=Patches(patch=(2, 2)), route="fuse:video", shape=(1, 4, 4, 3), base="video", drop=0.1)
-    model = recipe(modalities={"video": video}, layout=Layout(Stream("video")), conditions={"now": now}).build()
-    x, t = noisy(model)
-    image, rows = torch.randn(3, 1, 4, 4, 3), {"now": torch.arange(3)}
-    given = model.conditioner({"now": image}, rows, 3)
-    assert torch.equal(model(x, t, given)["video"], image.expand_as(x["video"]))  # before training nothing changes
-    awake(model)
-    with torch.no_grad():
-        moved = model(x, t, given)["video"] - image
-        plain = model(x, t, replace(given, base={}))["video"]
-    assert torch.allclose(moved, plain, atol=1e-6)
-    dropped = model.conditioner({"now": image}, rows, 3, {"now": torch.tensor([True, False, False])})
-    assert not dropped.base["video"][0].any() and torch.equal(dropped.base["video"][1:], image[1:])
-    assert "video" not in model.conditioner.without(given, ["now"]).base
-    both = stack([given, model.conditioner.without(given, ["now"])])
-    assert torch.equal(both.base["video"][:3], image) and not both.base["video"][3:].any()
-    with pytest.raises(ValueError, match="must predict data"):
-        recipe(modalities={"video": VIDEO}, layout=Layout(Stream("video")), conditions={"now": now}).build()

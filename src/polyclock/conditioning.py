@@ -18,13 +18,11 @@ from .nn.modulation import key
 class Given:
     """Encoded conditions of B samples, nulls in place: computed once, used at every solver step.
 
-    features[name] (B, D) for the global route, (B, L, D) for the others; masks[name] (B, L), True for real tokens;
-    base[modality] (B, 1 or T, *S, C) is where its clean estimate starts, zero where the condition is null.
+    features[name] (B, D) for the global route, (B, L, D) for the others; masks[name] (B, L), True for real tokens.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
-    base: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Conditioner(nn.Module):
@@ -64,7 +62,7 @@ class Conditioner(nn.Module):
         for name in values:
             if name not in self.conditions:
                 raise unknown("condition", name, self.conditions)
-        features, masks, base = {}, {}, {}
+        features, masks = {}, {}
         device = next(self.parameters()).device if self.conditions else torch.device("cpu")
         for name, c in self.conditions.items():
             have = rows.get(name, torch.zeros(0, dtype=torch.long, device=device))
@@ -75,11 +73,7 @@ class Conditioner(nn.Module):
                 lacking = lacking | drop[name].to(device)
             feature, mask = self._encode(name, c, values.get(name), have, size)
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
-            value = values.get(name)
-            if c.base and isinstance(value, Tensor):
-                started = scatter(value.float(), have, size)
-                base[c.base] = torch.where(lacking.view(-1, *[1] * (value.ndim - 1)), 0.0, started)
-        return Given(features, masks, base)
+        return Given(features, masks)
 
     def _encode(
         self, name: str, c: Condition, values: Tensor | list[str] | None, rows: Tensor, size: int
@@ -108,14 +102,13 @@ class Conditioner(nn.Module):
 
     def without(self, given: Given, names: Collection[str]) -> Given:
         """`given` with the named conditions replaced by their nulls. Errors: a required one."""
-        features, masks, base = dict(given.features), dict(given.masks), dict(given.base)
+        features, masks = dict(given.features), dict(given.masks)
         for name in names:
             if self.conditions[name].required:
                 raise ValueError(f"condition {name!r} is required and has no null to be dropped to")
             every = torch.ones(len(features[name]), dtype=torch.bool, device=features[name].device)
             features[name], masks[name] = self._with_null(name, features[name], masks[name], every)
-            base.pop(self.conditions[name].base or "", None)
-        return replace(given, features=features, masks=masks, base=base)
+        return replace(given, features=features, masks=masks)
 
 
 def stack(givens: list[Given]) -> Given:
@@ -124,5 +117,4 @@ def stack(givens: list[Given]) -> Given:
     return Given(
         {n: torch.cat([g.features[n] for g in givens]) for n in first.features},
         {n: torch.cat([g.masks[n] for g in givens]) for n in first.masks},
-        {n: torch.cat([g.base.get(n, torch.zeros_like(v)) for g in givens]) for n, v in first.base.items()},
     )

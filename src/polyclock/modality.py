@@ -150,8 +150,6 @@ class Condition:
     to         streams that attend to it (context only); None: all
     shape      raw (T', *S', C'); () for text; C' may be None until fitted
     codec      fitted scaling of raw values before the encoder
-    base       name of a modality that predicts data: these values, in its latent scale, are where its clean estimate
-               starts, so that the network predicts the change (the current image for a video of the future)
     required   must always be supplied; otherwise its null is a learnt vector
     drop       share of training samples in which it is replaced by its null
     """
@@ -164,7 +162,6 @@ class Condition:
     rate: float | None = None
     start: float = 0.0
     codec: Codec = field(default_factory=Identity)
-    base: str | None = None
     required: bool = False
     drop: float = 0.0
 

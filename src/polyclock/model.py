@@ -81,8 +81,6 @@ class WorldModel(nn.Module):
             if m.zero_init and not m.share:
                 silent(self.embed[key(name)])
                 silent(self.head[key(name)])
-        for based in {c.base for c in self.conditions.values() if c.base}:
-            silent(self.head[key(root(based, modalities))])  # so that training starts at "nothing changes"
         self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
         self.conditioner = Conditioner(self.conditions, dim)
         # As far as the recipe says it; 0 where a size is open.
@@ -96,10 +94,6 @@ class WorldModel(nn.Module):
             if name in self.modalities:
                 raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
             target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
-            if c.base and c.base not in self.modalities:
-                raise unknown(f"modality that condition {name!r} is the base of", c.base, self.modalities)
-            if c.base and self.modalities[c.base].path.predict != "data":
-                raise ValueError(f"{name!r} is the base of {c.base!r}, which must predict data for that")
             for s in (*(c.to or ()), *((target,) if target else ())):
                 if s not in streams:
                     raise unknown(f"stream for condition {name!r}", s, streams)
@@ -194,8 +188,6 @@ class WorldModel(nn.Module):
                 m = self.modalities[n]
                 mine = part if len(rows[n]) == size else part[rows[n]]
                 out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), segment.grid, m.patch)
-                if n in given.base:
-                    out[n] = out[n] + (given.base[n] if len(rows[n]) == size else given.base[n][rows[n]])
         return out | {n: v for n, v in x.items() if n not in out}
 
     def _idle(self) -> Tensor:

@@ -41,8 +41,8 @@ def uwm(
     """Actions (horizon, A) and future frames (future, image, image, 3) as two streams side by side.
 
     # differs from the paper: pixel patches in place of VAE latents; the current image also joins the video stream by
-    channel concatenation and is the base of its estimate, so that the network predicts what changes; straight paths;
-    end atoms; a share of samples at exactly the times of the questions.
+    channel concatenation, so that what does not move need not pass through one vector; straight paths; end atoms; a
+    share of samples at exactly the times of the questions.
     """
     seconds = horizon / action_rate
     names = {c: "video" if i == 0 else f"video.{c.rsplit('.', 1)[-1]}" for i, c in enumerate(cameras)}
@@ -75,8 +75,6 @@ def uwm(
             rate=action_rate,
             encoder=Patches(patch=(patch, patch)),
             route=f"fuse:{name}",
-            codec=Pixels(),
-            base=name,
             required=True,
         )
     modalities["action"] = Modality(key=action, shape=(horizon, None), patch=(1,), rate=action_rate, codec=Quantile())
