@@ -26,5 +26,5 @@ def ledger(run: Path, command: str) -> dict:
 
 
 if __name__ == "__main__":
-    document = ledger(Path(sys.argv[1]), " ".join(sys.argv[3:]))
+    document = ledger(Path(sys.argv[1]), " ".join(sys.argv[3:]).strip())
     Path(sys.argv[2]).write_text(json.dumps(document, indent=1) + "\n")
