@@ -38,7 +38,7 @@ def world(n: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
     return {"obs": torch.stack([o, o + a], 1), "action": a[:, None]}
 
 
-def train(steps: int, size: int = 256) -> torch.nn.Module:
+def train(steps: int, size: int = 512) -> torch.nn.Module:
     """A model trained on fresh samples; the rate falls along half a cosine."""
     model, generator = recipe.build(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, fused=True)
