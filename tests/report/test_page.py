@@ -19,6 +19,7 @@ from moving import Moving, picture
 from polyclock.report import write
 from polyclock.report.run import brief, ledger, read
 from polyclock.report.strips import strip
+from polyclock.train import checkpoint
 
 VOID = ("meta", "img", "input", "br")
 
@@ -197,3 +198,13 @@ def test_planes_of_numbers_become_pictures() -> None:
     flow = decoded(strip(np.concatenate([depth, -depth], -1), [0, 1], "flow"))
     assert flow.shape == (8, 16, 3) and (flow[..., 2] == 0).all() and flow[..., 0].max() == 255
     assert (decoded(strip(np.full_like(depth, np.nan), [0, 1], "nothing")) == 0).all()
+
+
+def test_clips_are_of_the_weights_that_were_measured(run_folder: Path, document: dict) -> None:
+    last = checkpoint.newest(run_folder / "checkpoints")
+    assert last is not None
+    measured = document | {"about": {"sha256": checkpoint.sha256(last / "model" / "model.safetensors")}}
+    run = read(run_folder, measured)
+    assert run.model == last / "model" and run.average == last / "ema.safetensors"
+    other = read(run_folder, document)
+    assert other.model is not None and other.model.parent.parent.name == "best" and other.average is None

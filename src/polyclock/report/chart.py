@@ -36,7 +36,7 @@ class Frame:
     height: int
     log: bool
     left: int = 58
-    right: int = 12
+    right: int = 22
     top: int = 10
     bottom: int = 34
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.source import Dataset
 from ..pretrained import from_pretrained
+from ..train.state import load_weights
 from . import sections
 from .answers import answers
 from .markup import Markup, element
@@ -133,7 +134,10 @@ def _scenes(
         chosen = [e for e in chosen if e in here]
     if not chosen:
         return none("the run held no episode of this data set back")
-    found = sample_scenes(from_pretrained(run.model, classes), dataset, chosen, count=count, steps=steps, seed=seed)
+    model = from_pretrained(run.model, classes)
+    if run.average:
+        load_weights(model, run.average, optional=True)
+    found = sample_scenes(model, dataset, chosen, count=count, steps=steps, seed=seed)
     lead = (
         "What is given, what the model answers and what was recorded, at the same time. Drag the handle, or press Play."
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..train import checkpoint, log
 
@@ -21,7 +21,9 @@ class Run:
     started     run.json; {} where there is none
     rows        log.jsonl
     evaluation  an evaluation document, or None
-    model       the model folder to sample from, or None; trouble: sentences on what is missing or damaged
+    model       the model folder to sample from, or None: that of the weights which the evaluation measured, else the
+                best; average: averaged weights to lay over it
+    trouble     sentences on what is missing or damaged
     """
 
     folder: Path
@@ -29,6 +31,7 @@ class Run:
     rows: list[Plain]
     evaluation: Plain | None
     model: Path | None
+    average: Path | None = None
     trouble: list[str] = field(default_factory=list)
 
     @property
@@ -68,25 +71,38 @@ def read(folder: str | Path, evaluation: str | Path | Mapping[str, Any] | None =
     known = [name for name in ("run.json", "log.jsonl", "checkpoints", "best") if (folder / name).exists()]
     if not known:
         raise ValueError(f"{folder} is no run folder: it has none of run.json, log.jsonl, checkpoints, best")
-    trouble = []
-    model = None
-    try:
-        model = checkpoint.model_folder(folder)
-    except ValueError as error:
-        trouble.append(str(error))
     if evaluation is None and (folder / EVALUATION).is_file():
         evaluation = folder / EVALUATION
     document = evaluation if isinstance(evaluation, Mapping) or evaluation is None else _json(Path(evaluation))
     if document is not None and document.get("kind") != "evaluation":
         raise ValueError(f"{evaluation if isinstance(evaluation, str | Path) else 'the document'} is no evaluation")
+    trouble = []
+    model = average = None
+    which: Literal["best", "last"] = "last" if _measured_last(folder, document) else "best"
+    try:
+        model = checkpoint.model_folder(folder, which)
+        average = model.parent / "ema.safetensors"
+    except ValueError as error:
+        trouble.append(str(error))
     return Run(
         folder=folder,
         started=_json(folder / "run.json") if (folder / "run.json").is_file() else {},
         rows=log.read(folder / "log.jsonl") if (folder / "log.jsonl").is_file() else [],
         evaluation=None if document is None else dict(document),
         model=model,
+        average=average if average and average.is_file() else None,
         trouble=trouble,
     )
+
+
+def _measured_last(folder: Path, document: Mapping[str, Any] | None) -> bool:
+    """Whether an evaluation is of the newest checkpoint, and not of the best."""
+    there = checkpoint.steps(folder / "checkpoints")
+    if document is None or not there:
+        return False
+    hashes = _calm(there[-1][1] / checkpoint.MANIFEST).get("sha256") or {}
+    mine = hashes.get("model/model.safetensors")
+    return mine is not None and mine == (document.get("about") or {}).get("sha256")
 
 
 def ledger(folder: Path) -> list[Plain]:
