@@ -23,5 +23,12 @@ if __name__ == "__main__":
     dataset = open_dataset(args.dataset)
     recipe = tiny(cameras=dataset.facts.cameras)
     last = dataset.episodes[-1].index
-    result = train(recipe, dataset, Training(steps=args.steps, batch_size=16), args.run, held_out=[last], stride=3)
+    result = train(
+        recipe,
+        dataset,
+        Training(steps=args.steps, batch_size=16, lr=2e-3, warmup=20),
+        args.run,
+        held_out=[last],
+        stride=3,
+    )
     print(f"{result.step} steps; validation loss {result.best_loss:.4f} on episode {last}")

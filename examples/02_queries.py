@@ -10,8 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from polyclock import Guide, from_pretrained, open_dataset, sample
 from polyclock.data import Windows, collate
 
@@ -42,5 +40,5 @@ if __name__ == "__main__":
     }
     for name, answer in answers.items():
         shapes = ", ".join(f"{n} {tuple(v.shape)}" for n, v in answer.items())
-        error = (answer["action"] - action).abs().mean().item() if "action" in answer else torch.nan
-        print(f"{name:32s} {shapes}   action error {error:.3f}")
+        error = f"   action error {(answer['action'] - action).abs().mean():.3f}" if "action" in answer else ""
+        print(f"{name:32s} {shapes}{error}")

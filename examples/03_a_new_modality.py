@@ -35,12 +35,11 @@ class Brightness:
     def has(self, episode: int, key: str) -> bool:
         return key == "brightness" or self.dataset.has(episode, key)
 
-    def read(self, episode: int, key: str, frames: Sequence[int], **kw):
+    def read(self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None):
         if key != "brightness":
-            return self.dataset.read(episode, key, frames, **kw)
-        return (
-            self.dataset.read(episode, self.camera, frames, size=(16, 16)).mean((1, 2, 3))[:, None].astype(np.float32)
-        )
+            return self.dataset.read(episode, key, frames, size)
+        pictures = self.dataset.read(episode, self.camera, frames, (16, 16))
+        return pictures.mean((1, 2, 3))[:, None].astype(np.float32)
 
     def column(self, key: str) -> Iterator[np.ndarray]:
         if key != "brightness":
