@@ -162,9 +162,9 @@ def sample(
             old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
             model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
             memory.sealed = True
-        for now, then in pairwise(rows):
-            if _movers(now, then):
-                x = x | (solver or Euler()).move(x, now, then, predict, model.modalities)
+        for row, after in pairwise(rows):
+            if _movers(row, after):
+                x = x | (solver or Euler()).move(x, row, after, predict, model.modalities)
     finally:
         model.train(training)
     return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
