@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 FLOORS = {
     0: "path tree errors dice plain",
     1: "modality batch codecs encoders query",
-    2: "timesteps layout nn backbones conditioning",
+    2: "timesteps augment layout nn backbones conditioning",
     3: "model",
     4: "objective guidance schedule schedulers intake solver",
     5: "recipe pretrained",

@@ -173,3 +173,15 @@ def test_patterns_say_which_queries_were_trained(table, expected):
 def test_faults_are_named(law, message):
     with pytest.raises(ValueError, match=message):
         law()
+
+
+def test_a_whole_mixture_throws_once_for_the_batch_and_again_at_the_next_step():
+    law = Mixture((0.5, Fixed(1.0)), (0.5, Fixed(0.5)), whole=True)
+    times = []
+    for step in range(40):
+        t = law(presence(8), Dice(0, step, range(8))).t["video"]
+        assert len(t.unique()) == 1
+        part = law(presence(3), Dice(0, step, range(5, 8))).t["video"]
+        assert torch.equal(part, t[5:])
+        times.append(float(t[0, 0]))
+    assert 8 < times.count(1.0) < 32

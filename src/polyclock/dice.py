@@ -54,6 +54,11 @@ class Dice:
             out[j].normal_(generator=self.generator(purpose, j))
         return out
 
+    def common(self, purpose: str) -> Tensor:
+        """() float32, uniform in [0, 1): one throw for the whole global batch."""
+        generator = torch.Generator(device=self.device).manual_seed(seed_of(self.seed, purpose, self.step, "common"))
+        return torch.rand((), generator=generator, device=self.device)
+
     def at(self, rows: Tensor | Sequence[int]) -> Dice:
         """The same dice for a subset of the samples: `rows` are positions within `index`."""
         return Dice(self.seed, self.step, [int(self.index[int(r)]) for r in rows], self.device)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from . import __version__, codecs, encoders
+from .augment import Shift
 from .backbones.dit import DiT
 from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
@@ -24,7 +26,7 @@ from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame,
 
 OWN: tuple[type, ...] = (
     *(Recipe, Modality, Condition, Layout, Stream, OneOf, After, DiT, Joint, JointLocal, Local),
-    *(Linear, Cosine, Discrete, Annealed),
+    *(Linear, Cosine, Discrete, Annealed, Shift),
     *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal),
 )
 
@@ -37,10 +39,14 @@ def table(classes: Iterable[type] = ()) -> dict[str, type]:
     return {c.__name__: c for c in both}
 
 
-def save_pretrained(model: WorldModel, folder: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
+def save_pretrained(
+    model: WorldModel, folder: str | Path, weights: Mapping[str, Tensor] | None = None, *, half: bool = False
+) -> None:
     """Write a model folder. `weights` replaces the model's own (an average of them, say).
 
-    Not atomic: the trainer writes into a folder aside and renames it.
+    `half` stores float32 weights as float16, which `from_pretrained` reads into float32 again: half the size, for
+    models that are shipped and not trained on. Not atomic: the trainer writes into a folder aside and renames it.
+    Errors: ValueError for a weight that float16 cannot hold.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +57,11 @@ def save_pretrained(model: WorldModel, folder: str | Path, weights: Mapping[str,
     safetensors.torch.save_file(tensors, folder / "codecs.safetensors")
     state = dict(weights or model.state_dict())
     state = {n: v.detach().cpu().contiguous() for n, v in state.items()}
+    if half:
+        state = {n: v.half() if v.dtype == torch.float32 else v for n, v in state.items()}
+        for name, value in state.items():
+            if not value.isfinite().all():
+                raise ValueError(f"{name!r} has values that float16 cannot hold; save it whole")
     safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "README.md").write_text(card(model))
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from .augment import Augmentation
 from .backbones.dit import DiT
 from .dice import seed_of
 from .layout import Layout
@@ -30,7 +31,7 @@ class Columns(Protocol):
 class Recipe:
     """What exists, how it is laid out, how it is trained, what it is made of. A variant is `dataclasses.replace`.
 
-    seed fixes the initial weights.
+    augment is applied to latent batches in training; seed fixes the initial weights.
     """
 
     name: str
@@ -41,10 +42,13 @@ class Recipe:
     backbone: DiT = field(default_factory=DiT)
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     registers: int = 0
+    augment: tuple[Augmentation, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.layout.check(self.modalities)
+        for augmentation in self.augment:
+            augmentation.check({**self.modalities, **self.conditions})
         for name, m in self.modalities.items():
             if not self.law.patterns(self.modalities, self.conditions):
                 raise ValueError(f"the law of recipe {self.name!r} trains nothing")

@@ -340,23 +340,31 @@ class Drop:
 
 @dataclass(frozen=True, init=False)
 class Mixture:
-    """Each sample follows one of several weighted laws, among those that it can answer: `Mixture((0.5, law), ...)`."""
+    """Each sample follows one of several weighted laws, among those that it can answer: `Mixture((0.5, law), ...)`.
+
+    With `whole` one throw decides for the whole batch, so that modalities which the chosen law leaves out have no
+    tokens at all and cost nothing: a step of a policy is then as cheap as in a network that is nothing else.
+    """
 
     entries: tuple[tuple[float, Law], ...]
+    whole: bool = False
 
-    def __init__(self, *entries: tuple[float, Law]) -> None:
+    def __init__(self, *entries: tuple[float, Law], whole: bool = False) -> None:
         if not entries or any(weight <= 0 for weight, _ in entries):
             raise ValueError("a Mixture needs at least one (weight, law), each weight above 0")
         object.__setattr__(self, "entries", tuple((float(w), law) for w, law in entries))
+        object.__setattr__(self, "whole", whole)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        draws = [law(presence, dice) for _, law in self.entries]
         can = torch.stack([law.answers(presence) for _, law in self.entries], 1).to(dice.device)  # (B, entries)
         weight = can * torch.tensor([w for w, _ in self.entries], device=dice.device)
         # A sample that can answer nothing follows the first law; whatever it lacks carries no loss.
         weight[:, 0] += (weight.sum(1) == 0).float()
         edge = weight.cumsum(1) / weight.sum(1, keepdim=True)
-        pick = (dice.uniform("mixture", 1) >= edge).sum(1).clamp_max(len(self.entries) - 1)
+        throw = dice.common("mixture") if self.whole else dice.uniform("mixture", 1)
+        pick = (throw >= edge).sum(1).clamp_max(len(self.entries) - 1)
+        used, pick = pick.unique(return_inverse=True)
+        draws = [self.entries[i][1](presence, dice) for i in used.tolist()]
 
         def chosen(values: list[Tensor]) -> Tensor:
             return torch.stack(values)[pick, torch.arange(presence.size, device=dice.device)]

@@ -58,6 +58,8 @@ def recipe_job(recipe: Recipe, source: Source, held_out: Source | None = None, *
     def objective(
         model: WorldModel, latent: Batch, dice: Dice, *, step: int, global_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        for augmentation in recipe.augment if model.training else ():
+            latent = augmentation(latent, dice)
         return loss(model, latent, recipe.law, dice, step=step, global_size=global_size)
 
     def loader(what: Sized, **settings: int) -> Loader:
