@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclock.data import dense
+from polyclock.data import Cached, dense
 from polyclock.data.encode import encode_video
 from polyclock.data.formats.lerobot import open_lerobot
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.data.video import read_frames
+from polyclock.modality import Signal
 
 SIZE = (18, 26)
 
@@ -146,3 +147,14 @@ def test_a_data_set_with_every_kind(tmp_path: Path) -> None:
     assert notes["observation.skeleton.top"]["joints"] == list(joints)
     assert data.meta.info["features"]["observation.depth.top"]["info"]["video.is_depth_map"] is True
     assert "polyclock" not in data.meta.info["features"]["observation.depth.top"]
+    half = (SIZE[0] // 2, SIZE[1] // 2)
+    signals = {
+        k: Signal(key=k, kind="video", shape=(2, *half, None)) for k, e in features.items() if len(e["shape"]) == 3
+    }
+    cached = Cached(data, signals, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == len(signals) == 4
+    for key in signals:
+        back = cached.read(0, key, [3, 1], half)
+        straight = data.read(0, key, [3, 1], half)
+        np.testing.assert_array_equal(back, straight)
+        assert back.dtype == straight.dtype

@@ -1,4 +1,4 @@
-"""Cameras decoded once at the size that training wants, kept as plain uint8 arrays in memory or in a folder."""
+"""Videos decoded once at the size that training wants, kept as plain arrays in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PIECE = 64  # frames decoded at a time, so that full-size pictures never pile up
 
 
 class Cached:
-    """A data set whose cameras are read from memory; everything else is passed on.
+    """A data set whose videos are read from memory; everything else is passed on.
 
-    `wanted` is the signals of a recipe, or {camera: (H, W)}. The pictures lie in one array per camera and size, in
-    `folder` as memory-mapped .npy files (named by the data set's fingerprint, written aside and renamed, so an
+    `wanted` is the signals of a recipe, or {camera: (H, W)}. Pictures (uint8) and dense modalities (in their units)
+    lie in one array per video and size, in `folder` as memory-mapped .npy files (named by the data set's fingerprint, written aside and renamed, so an
     interrupted run leaves none that is half full), or in memory where `folder` is None.
     Errors: ValueError for a camera that the data do not have, and those of reading.
     """
@@ -45,23 +45,24 @@ class Cached:
             self._first[e.index] = total
             total += e.length
         for key, size in _pairs(wanted, dataset.facts):
-            channels = dataset.facts.columns[key][-1]
-            if channels is None or not self._is_uint8(key):
-                continue
-            shape = (total, *size, int(channels))
-            self._arrays[key, size] = self._open(key, size, shape, folder, workers or os.cpu_count() or 1)
+            one = self._one(key, size)
+            if one is not None:
+                shape = (total, *one.shape[1:])
+                self._arrays[key, size] = self._open(
+                    key, size, shape, one.dtype, folder, workers or os.cpu_count() or 1
+                )
 
-    def _is_uint8(self, key: str) -> bool:
-        """16-bit planes are passed through: they are not pictures and may be larger than memory."""
+    def _one(self, key: str, size: Size) -> np.ndarray | None:
+        """(1, H, W, C): the first frame there is, for what all have in common; None where no episode has any."""
         episode = next((e for e in self.dataset.episodes if e.length and self.dataset.has(e.index, key)), None)
-        value = None if episode is None else self.dataset.read(episode.index, key, [0])
-        return isinstance(value, np.ndarray) and value.dtype == np.uint8
+        value = None if episode is None else self.dataset.read(episode.index, key, [0], size)
+        return value if isinstance(value, np.ndarray) else None
 
     def _open(
-        self, key: str, size: Size, shape: tuple[int, ...], folder: str | Path | None, workers: int
+        self, key: str, size: Size, shape: tuple[int, ...], dtype: np.dtype, folder: str | Path | None, workers: int
     ) -> np.ndarray:
         if folder is None:
-            array = np.zeros(shape, np.uint8)
+            array = np.zeros(shape, dtype)
             self._fill(array, key, size, workers)
             return array
         name = hashlib.sha256(f"{self.dataset.fingerprint}/{key}/{size}".encode()).hexdigest()[:32]
@@ -70,7 +71,7 @@ class Cached:
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{name}-{uuid.uuid4().hex}.part")
             try:
-                array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
+                array = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
                 self._fill(array, key, size, workers)
                 array.flush()
                 with open(aside, "rb") as file:
@@ -79,9 +80,9 @@ class Cached:
             finally:
                 aside.unlink(missing_ok=True)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape != shape or array.dtype != np.uint8:
+        if array.shape != shape or array.dtype != dtype:
             raise ValueError(
-                f"{path} holds {array.dtype} {array.shape}, expected uint8 {shape}; remove it to decode anew"
+                f"{path} holds {array.dtype} {array.shape}, expected {dtype} {shape}; remove it to decode anew"
             )
         return array
 
@@ -117,7 +118,7 @@ class Cached:
         return self.dataset.column(key)
 
     def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
-        """As the data set reads; (n, H, W, C) uint8 from memory for a camera and size that were asked for."""
+        """As the data set reads; (n, H, W, C) from memory for a video and size that were asked for."""
         array = None if size is None else self._arrays.get((key, (size[0], size[1])))
         if array is None:
             return self.dataset.read(episode, key, frames, size)
@@ -144,7 +145,7 @@ class Cached:
 
 
 def _pairs(wanted: Mapping[str, Signal] | Mapping[str, Size], facts: Facts) -> list[tuple[str, Size]]:
-    """(camera, size) pairs, each once; signals that the data lack or that are no sized video are left out."""
+    """(video, size) pairs, each once; signals that the data lack or that are no sized video are left out."""
     pairs: dict[tuple[str, Size], None] = {}
     for name, value in wanted.items():
         if isinstance(value, Signal):
