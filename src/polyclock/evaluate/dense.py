@@ -208,7 +208,7 @@ def _aligned(p: Tensor, d: Tensor, told: Tensor, align: Alignment) -> Tensor:
 
 
 def _line(p: Tensor, goal: Tensor, told: Tensor) -> Tensor:
-    """(B, n) the least squares s p + o towards `goal` over `told`; p is 0 elsewhere. Flat predictions are shifted only."""
+    """(B, n) least squares s p + o towards `goal` over `told`; p is 0 elsewhere. What is flat is only shifted."""
     goal = torch.where(told, goal, torch.zeros_like(goal))
     n = told.sum(1, keepdim=True).clamp_min(1)
     middle, aim = p.sum(1, keepdim=True) / n, goal.sum(1, keepdim=True) / n
