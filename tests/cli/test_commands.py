@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
 
+from polyclock import from_pretrained
 from polyclock.cli import COMMANDS, main
 from polyclock.train import log
 
@@ -227,6 +229,19 @@ def test_what_is_wrong_with_a_training(data: Path, tmp_path: Path, capsys: pytes
     assert "unknown command 'trian'. Did you mean 'train'" in sentence(capsys, "trian")
     assert "is not there; a run folder" in sentence(capsys, "info", tmp_path / "nothing")
     assert "has neither checkpoints nor config.json" in sentence(capsys, "info", data)
+
+
+def test_training_goes_on_from_a_model(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["train", str(trained), "--data", str(data), "--out", str(tmp_path / "tuned"), "--steps", "1", *SMALL]
+    assert main([*words, "--lr", "1e-12"]) == 0
+    before, after = (from_pretrained(f / "model").state_dict() for f in (trained, tmp_path / "tuned"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6)
+    old, new = (json.loads((f / "run.json").read_text())["facts"] for f in (trained, tmp_path / "tuned"))
+    assert new["recipe"] == old["recipe"] and new["codecs"] == old["codecs"] and new["weights"]
+    assert "neither checkpoints nor" in sentence(capsys, "train", tmp_path, "--data", data, "--out", tmp_path / "x")
 
 
 def test_a_recipe_of_the_users_own(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
 TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
 
-RECIPE is one of the names below, or path/to/file.py:function for one of your own (the file is run).
+RECIPE is one of the names below, path/to/file.py:function for one of your own (the file is run), or a run or model
+folder to go on from with other data: its recipe, its fitted codecs and its weights.
 polyclock train RECIPE --help lists the recipe's own flags."""
 SHARED = ("seed",)  # an argument that the recipe and the training both have: one flag goes to both
 FROM_DATA = ("cameras", "fps")  # arguments that are filled in from the data set where they are not given
@@ -54,8 +55,9 @@ def run(words: Sequence[str]) -> int:
     """Train; the exit status is 0, or 130 and 143 after SIGINT and SIGTERM."""
     if not words or words[0].startswith("-"):
         return _general_help(words)
-    function = find_recipe(words[0])
-    own = flags.of_function(function)
+    before = run_folder.find(words[0]) if Path(words[0]).is_dir() else None
+    function = None if before else find_recipe(words[0])
+    own = flags.of_function(function) if function else ()
     check_names(own)
     given = _parser(words[0], own).take(words[1:])
     setup, training = flags.settings(Setup, given), flags.settings(Training, given)
@@ -69,16 +71,23 @@ def run(words: Sequence[str]) -> int:
     dataset = open_dataset(setup.data)
     kept, held_out = split(dataset, setup.hold_out)
     arguments, origin = fill_in({f.name: given[f.name] for f in own if f.name in given}, own, dataset)
-    recipe = make_recipe(function, arguments)
-    check_columns(recipe, dataset)
-    recipe = recipe.fit(kept)
+    weights = None
+    if before:
+        model = run_folder.load(before, "cpu")
+        recipe, weights = model.recipe, model.state_dict()
+        check_columns(recipe, dataset)
+    else:
+        assert function is not None
+        recipe = make_recipe(function, arguments)
+        check_columns(recipe, dataset)
+        recipe = recipe.fit(kept)
     if setup.cache:
         dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
         kept, held_out = split(dataset, setup.hold_out)
     windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
     assert windows is not None
     check_answerable(recipe, windows)
-    job = recipe_job(recipe, windows, validation, data=which_data(windows, validation, setup.stride))
+    job = recipe_job(recipe, windows, validation, data=which_data(windows, validation, setup.stride), weights=weights)
     if _first():
         _show(words[0], own, arguments, origin, recipe, training, windows, validation)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code

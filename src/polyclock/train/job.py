@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,19 @@ def train(
     return run(job, training, out, device=device, tensorboard=tensorboard)
 
 
-def recipe_job(recipe: Recipe, source: Source, held_out: Source | None = None, *, data: dict[str, Any]) -> Job:
-    """A fitted recipe on any source. `data` is plain data that says which data it is: resuming on others is refused."""
+def recipe_job(
+    recipe: Recipe,
+    source: Source,
+    held_out: Source | None = None,
+    *,
+    data: dict[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+) -> Job:
+    """A fitted recipe on any source.
+
+    `data` is plain data that says which data it is: resuming on others is refused. `weights` is a state dict to start
+    from in place of new weights (fine-tuning).
+    """
 
     def objective(
         model: WorldModel, latent: Batch, dice: Dice, *, step: int, global_size: int
@@ -65,17 +76,26 @@ def recipe_job(recipe: Recipe, source: Source, held_out: Source | None = None, *
     def loader(what: Sized, **settings: int) -> Loader:
         return Loader(what, recipe.signals(), **settings)  # type: ignore[arg-type]
 
+    def build() -> WorldModel:
+        model = recipe.build()
+        if weights is not None:
+            model.load_state_dict(weights)
+        return model
+
     tensors: dict[str, Tensor] = {}
     plain = to_plain(recipe, tensors)
     codecs = {place: _digest(tensor) for place, tensor in tensors.items()}
+    facts = {"recipe": plain, "data": data, "codecs": codecs}
+    if weights is not None:
+        facts["weights"] = _digest(torch.cat([value.flatten().float() for value in weights.values()]))
     return Job(
-        build=recipe.build,
+        build=build,
         loss=objective,
         loader=loader,
         save=save_pretrained,  # type: ignore[arg-type]
         source=source,
         held_out=held_out,
-        facts={"recipe": plain, "data": data, "codecs": codecs},
+        facts=facts,
     )
 
 
