@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,11 @@ class Cached:
     @property
     def episodes(self) -> tuple[Episode, ...]:
         return self.dataset.episodes
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        """What the data set notes of its dense modalities; empty where it has none."""
+        return getattr(self.dataset, "dense", {})
 
     @property
     def fingerprint(self) -> str:

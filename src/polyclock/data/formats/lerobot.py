@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,11 @@ class LeRobot:
             tasks=tuple(tasks),
             columns=dict(self._shapes),
         )
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        """{feature: kind, unit, scale, classes, ...} of the dense modalities, as `data.dense.notes` reads them."""
+        return notes(self.meta.info)
 
     @cached_property
     def fingerprint(self) -> str:
