@@ -15,7 +15,8 @@ The namespaced block `"polyclock"` of `info.json` says which feature is which:
 | intrinsics   | (n, 3, 3) float32 px                       | a float32 column                 | exact          |
 | pose         | (n, 4, 4) float32 camera to world, m       | a float32 column                 | exact          |
 
-Occluded is stored as 65535. Flow of frame i leads from it to frame i + 1.
+Occluded is stored as 65535. Flow of frame i leads to frame i + steps, where its entry's "steps" says so (1 unless noted,
+negative for backward flow), or to the first or last frame of its episode, where that is nearer.
 """
 
 from __future__ import annotations
@@ -53,11 +54,15 @@ def feature(
     classes: Mapping[int, str] | None = None,
     parts: Mapping[int, str] | None = None,
     joints: Sequence[str] | None = None,
+    limbs: Sequence[tuple[str, str]] | None = None,
+    steps: int = 1,
 ) -> dict[str, Any]:
     """The entry for a writer's `features`: `size` is (H, W) of the maps, `joints` names the K points of a skeleton.
 
     scale    metres (depth) or pixels (flow) of one stored step; the default reaches 65.535 m and 512 px
     classes  class id -> name (segmentation); parts: part id -> name (surface)
+    limbs    pairs of joints that a skeleton draws as lines
+    steps    how many frames flow leads onward; negative: back
 
     Errors: ValueError for an unknown kind or a missing size or joints.
     """
@@ -68,6 +73,8 @@ def feature(
         note["unit"] = UNITS[kind]
     if kind in SCALES:
         note["scale"] = float(scale or SCALES[kind])
+    if kind == "flow":
+        note["steps"] = int(steps)
     if classes:
         note["classes"] = {str(k): v for k, v in classes.items()}
     if parts:
@@ -78,6 +85,8 @@ def feature(
         rows = len(joints or ()) if kind == "skeleton" else COLUMNS[kind]
         if joints:
             note["joints"] = list(joints)
+        if limbs:
+            note["limbs"] = [list(pair) for pair in limbs]
         return {"dtype": "float32", "shape": (rows, COLUMNS[kind]), "names": None, BLOCK: note}
     if size is None:
         raise ValueError(f"a {kind} map needs size=(height, width)")
