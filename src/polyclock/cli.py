@@ -21,6 +21,7 @@ COMMANDS = {
     "info": "what a run is: step, hashes, modalities, trained queries",
     "evaluate": "measure a run on held-out episodes",
     "report": "write a page about a run: losses, clips, numbers",
+    "collect": "make a data set in a simulated world, with the exact truth of every frame",
     "data": "look at a data set: info, verify, show, compact",
 }
 PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)

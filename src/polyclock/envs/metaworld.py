@@ -128,7 +128,7 @@ class State:
 
 
 class Tabletop:
-    """One task of the tabletop as an `Env`: pictures of `cameras` (H, W, 3) and the hand's position and opening (4,)."""
+    """One task of the tabletop as an `Env`: pictures of `cameras` (H, W, 3), the hand's position and opening (4,)."""
 
     fps = FPS
     action_dim = 4
@@ -141,6 +141,7 @@ class Tabletop:
         self.task = known_task(task)
         from metaworld.policies import ENV_POLICY_MAP
 
+        from .metaworld_anatomy import hide_marks
         from .scene import Scene
 
         self._env = _package()[self.task + SUFFIX]()
@@ -151,6 +152,7 @@ class Tabletop:
         self._env._get_state_rand_vec = self._given_start
         self._policy = ENV_POLICY_MAP[self.task + SUFFIX]()
         self.model, self.data = self._env.model, self._env.data
+        hide_marks(self.model)
         self.scene = Scene(self.model, self.size, turned=TURNED)
         self._start: Start | None = None
         self._draws = 0
