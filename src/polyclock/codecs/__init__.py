@@ -2,25 +2,43 @@
 
 from .chain import Chain
 from .codec import Codec, FrameByFrame
+from .colours import TAB10, TAB20
+from .depth import DepthColor, DepthPlane
+from .flow import FlowColor, FlowPlanes
+from .labels import LabelPlanes, Palette
 from .pixels import Pixels
 from .relative import Relative, to_absolute, to_relative
 from .rotation import Rotation
 from .scale import Identity, MeanStd, MinMax, Quantile
+from .skeleton import SkeletonPicture, coco_skeleton
+from .surface import SurfaceColor, SurfacePlanes
 from .vae import VAE, WanVAE
 
 __all__ = [
+    "TAB10",
+    "TAB20",
     "VAE",
     "Chain",
     "Codec",
+    "DepthColor",
+    "DepthPlane",
+    "FlowColor",
+    "FlowPlanes",
     "FrameByFrame",
     "Identity",
+    "LabelPlanes",
     "MeanStd",
     "MinMax",
+    "Palette",
     "Pixels",
     "Quantile",
     "Relative",
     "Rotation",
+    "SkeletonPicture",
+    "SurfaceColor",
+    "SurfacePlanes",
     "WanVAE",
+    "coco_skeleton",
     "to_absolute",
     "to_relative",
 ]

@@ -1,0 +1,224 @@
+"""Skeletons as drawn maps in the manner of OpenPose and DWPose, and the joints back from the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .codec import FrameByFrame, Shape
+from .colours import OPENPOSE, Colours, hue_to_colour, separation, table
+
+End = int | tuple[int, ...]
+Limbs = tuple[tuple[End, End], ...]
+LIMB = 0.6  # brightness of limbs, as published: joints stand out from them
+MOST = 36  # joints whose automatic colours can still be told apart
+SEEN = 0.2  # share of its own colour around a joint, below which it is not there
+
+# COCO's 17 joints: nose, then left before right: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+# OpenPose's numbers of the same joints; its joint 1, the neck, is the middle of the shoulders.
+COCO = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
+NECK = (5, 6)
+COCO_LIMBS: Limbs = (
+    *((NECK, 6), (NECK, 5), (6, 8), (8, 10), (5, 7), (7, 9), (NECK, 12), (12, 14), (14, 16)),
+    *((NECK, 11), (11, 13), (13, 15), (NECK, 0), (0, 2), (2, 4), (0, 1), (1, 3)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkeletonPicture(FrameByFrame):
+    """Joints (B, T, K, 3) = x, y px, visibility <-> a drawn map (B, T, H, W, 3) in [-1, 1], black where nothing is.
+
+    size     (H, W) of the map
+    joints   K
+    frame    (height, width) px of the picture that x and y refer to; None: the map's own size
+    limbs    pairs of ends to join by a line; an end is a joint's number, or several: their middle (a neck). A limb is
+             drawn where all joints at both ends are visible, in 60 % of the brightness of its colour
+    colours  of the joints, RGB of 0 .. 255. (): K even steps of hue, up to 18 joints; beyond, the second half is paler
+    limb_colours  of the limbs; (): limb i has the colour of joint i, counted round
+    radius   of a joint's dot, and width half of a limb's, both in px of the map
+
+    Joints with visibility 0 are not drawn, so they come back as 0, 0, 0; so does a joint of which no pixel shows.
+    Decoding looks for the place where most of a joint's own colour lies and takes the weighted mean around it. Clean, a
+    joint that stands alone is within 0.1 px of the map; tests/codecs/test_skeleton.py has the numbers under noise.
+    Joints nearer to each other than their dots share the pixels, which draws them apart by up to half a dot.
+    """
+
+    size: tuple[int, int]
+    joints: int
+    frame: tuple[int, int] | None = None
+    limbs: Limbs = ()
+    colours: Colours = ()
+    limb_colours: Colours = ()
+    radius: float = 2.0
+    width: float = 0.75
+
+    def __post_init__(self) -> None:
+        for name in ("size", "frame", "limbs", "colours", "limb_colours"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else _tuples(value))
+        if self.joints < 1 or min(self.size) < 8 or min(self.frame or self.size) < 1 or self.radius < 1:
+            raise ValueError(
+                f"joints={self.joints}, size={self.size}, frame={self.frame}, radius={self.radius}; "
+                "needed: at least 1 joint, a map of 8 px to a side, a frame of 1 px and a radius of 1 px"
+            )
+        if self.colours and len(self.colours) != self.joints:
+            raise ValueError(f"{len(self.colours)} colours for {self.joints} joints; one for each is needed")
+        if self.limb_colours and len(self.limb_colours) != len(self.limbs):
+            raise ValueError(f"{len(self.limb_colours)} colours for {len(self.limbs)} limbs; one for each is needed")
+        if not self.colours and self.joints > MOST:
+            raise ValueError(f"{self.joints} joints have no automatic colours that differ; possible: up to {MOST}")
+        if separation(table(((0, 0, 0), *self.colours))) < 1e-3:
+            raise ValueError("two joints have the same colour, or one is black, which is nothing")
+        for limb in self.limbs:
+            bad = [j for end in limb for j in _ends(end) if not 0 <= j < self.joints]
+            if len(limb) != 2 or bad:
+                raise ValueError(f"limb {limb} must join two ends with joints of 0 to {self.joints - 1}")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """Latent (T, H, W, 3) -> raw (T, K, 3). Errors: ValueError for another size."""
+        if len(shape) != 4 or any(n not in (None, w) for n, w in zip(shape[1:], (*self.size, 3), strict=True)):
+            raise ValueError(f"a skeleton is drawn as (T, {self.size[0]}, {self.size[1]}, 3), not {shape}")
+        return (shape[0], self.joints, 3)
+
+    def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, K, 3) px of `frame` -> (B, T, H, W, 3) in [-1, 1]. Errors: ValueError for another shape."""
+        if raw.ndim != 4 or raw.shape[2:] != (self.joints, 3):
+            raise ValueError(f"skeleton of shape {tuple(raw.shape)}; needed: (B, T, {self.joints}, 3)")
+        points = raw.flatten(0, 1).float()
+        place = points[..., :2] * self._scale(points)
+        seen = (points[..., 2] > 0) & torch.isfinite(place).all(-1)
+        place = torch.where(seen[..., None], place, 0.0)
+        height, width = self.size
+        y = torch.arange(height, device=raw.device)[:, None] + 0.5
+        x = torch.arange(width, device=raw.device) + 0.5
+        canvas = points.new_zeros(len(points), height, width, 3)
+        colours, inks = (self._colours(points) + 1) / 2, (self._inks(points) + 1) / 2
+        for number, limb in enumerate(self.limbs):
+            (start, shown), (end, also) = (_end(place, seen, e) for e in limb)
+            ink = (self.width + 0.5 - _to_line(x, y, start, end)).clamp(0, 1) * (shown & also)[:, None, None]
+            canvas = torch.lerp(canvas, inks[number], ink[..., None])
+        # The nearest joint has the pixel: where dots overlap none is hidden behind another.
+        best = torch.full_like(canvas[..., 0], torch.inf)
+        dots = torch.zeros_like(canvas)
+        for joint in range(self.joints):
+            far = torch.hypot(x - place[:, joint, 0, None, None], y - place[:, joint, 1, None, None])
+            far = torch.where(seen[:, joint, None, None], far, torch.inf)
+            dots = torch.where((far < best)[..., None], colours[joint], dots)
+            best = torch.minimum(best, far)
+        canvas = torch.lerp(canvas, dots, (self.radius + 0.5 - best).clamp(0, 1)[..., None])
+        return (canvas * 2 - 1).unflatten(0, raw.shape[:2])
+
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, 3) -> (B, T, K, 3) float32 = x, y px of `frame`, and 1 where the joint is seen, else 0, 0, 0."""
+        if x.ndim != 5 or x.shape[2:] != (*self.size, 3):
+            raise ValueError(f"a drawn skeleton is (B, T, {self.size[0]}, {self.size[1]}, 3), not {tuple(x.shape)}")
+        own = self._own(x.flatten(0, 1).float())
+        # Around a joint lies more of its colour than a mixture of two others makes anywhere.
+        around = F.avg_pool2d(own, 3, 1, 1, count_include_pad=False)
+        height, width = self.size
+        most, at = around.flatten(2).max(-1)
+        row, column = at // width, at % width
+        reach = math.ceil(self.radius + 1)
+        step = torch.arange(-reach, reach + 1, device=x.device)
+        rows, columns = row[..., None] + step, column[..., None] + step
+        inside = ((rows >= 0) & (rows < height))[..., None] & ((columns >= 0) & (columns < width))[..., None, :]
+        pixels = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
+        weight = own.flatten(2).gather(2, pixels.flatten(2)).view(inside.shape) * inside
+        total = weight.sum((-2, -1)).clamp_min(1e-9)
+        across = (weight.sum(-2) * (columns + 0.5)).sum(-1) / total
+        down = (weight.sum(-1) * (rows + 0.5)).sum(-1) / total
+        seen = most > SEEN
+        place = torch.stack([across, down], -1) / self._scale(own)
+        found = torch.cat([torch.where(seen[..., None], place, 0.0), seen[..., None].float()], -1)
+        return found.unflatten(0, x.shape[:2])
+
+    def _own(self, x: Tensor) -> Tensor:
+        """Pictures (N, H, W, 3) -> (N, K, H, W): 1 where a pixel has exactly the joint's colour, 0 far from it."""
+        colours = self._colours(x)
+        others = torch.cat([colours, self._inks(x)])
+        apart = torch.cdist(colours, others)
+        apart = apart.fill_diagonal_(torch.inf).amin(1)
+        reach = torch.minimum(apart, (1 - LIMB) * (colours + 1).norm(dim=1))
+        off = x.square().sum(-1, keepdim=True) - 2 * x @ colours.T + colours.square().sum(1)
+        return (1 - off.clamp_min(0).sqrt() / reach).clamp_min(0).movedim(-1, 1)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        """(2,): px of the map for one px of the frame, across and down."""
+        frame = self.frame or self.size
+        return torch.tensor([self.size[1] / frame[1], self.size[0] / frame[0]], device=like.device)
+
+    def _colours(self, like: Tensor) -> Tensor:
+        """(K, 3) in [-1, 1]."""
+        if self.colours:
+            return table(self.colours, like)
+        ring = self.joints if self.joints <= MOST // 2 else -(-self.joints // 2)
+        pure = hue_to_colour(torch.arange(ring, device=like.device) / ring)
+        return torch.cat([pure, (1 + pure) / 2])[: self.joints] * 2 - 1
+
+    def _inks(self, like: Tensor) -> Tensor:
+        """(limbs, 3) in [-1, 1]: what limbs are drawn with."""
+        bright = table(self.limb_colours, like) if self.limb_colours else self._colours(like)
+        number = torch.arange(len(self.limbs), device=like.device) % len(bright)
+        return LIMB * (bright[number] + 1) - 1
+
+
+def coco_skeleton(
+    size: tuple[int, int], frame: tuple[int, int] | None = None, figures: int = 1, radius: float = 2.0
+) -> SkeletonPicture:
+    """COCO's 17 joints drawn with OpenPose's limbs and colours, once for each of 1 or 2 figures (K = 17 or 34).
+
+    differs from the published drawing: the neck is no joint of COCO and has no dot; a second figure is paler, so that
+    its joints can be told from those of the first.
+    """
+    if figures not in (1, 2):
+        raise ValueError(f"figures={figures}; possible: 1 or 2")
+    colours = tuple(OPENPOSE[i] for i in COCO)
+    limbs: list[tuple[End, End]] = []
+    for figure in range(figures):
+        limbs += [tuple(_moved(e, 17 * figure) for e in limb) for limb in COCO_LIMBS]  # type: ignore[misc]
+    lines, count = OPENPOSE[: len(COCO_LIMBS)], 17 * figures
+    return SkeletonPicture(
+        size=size,
+        frame=frame,
+        joints=count,
+        radius=radius,
+        limbs=tuple(limbs),
+        colours=(colours + _paler(colours))[:count],
+        limb_colours=(lines + _paler(lines))[:count],
+    )
+
+
+def _paler(colours: Colours) -> Colours:
+    """Half way to white."""
+    return tuple(((255 + r) // 2, (255 + g) // 2, (255 + b) // 2) for r, g, b in colours)
+
+
+def _moved(end: End, by: int) -> End:
+    return end + by if isinstance(end, int) else tuple(j + by for j in end)
+
+
+def _ends(end: End) -> tuple[int, ...]:
+    return (end,) if isinstance(end, int) else end
+
+
+def _tuples(value: Iterable) -> tuple:
+    return tuple(_tuples(v) if isinstance(v, list | tuple) else v for v in value)
+
+
+def _end(place: Tensor, seen: Tensor, end: End) -> tuple[Tensor, Tensor]:
+    """(N, 2) the middle of an end's joints and (N,) whether all are seen."""
+    chosen = list(_ends(end))
+    return place[:, chosen].mean(1), seen[:, chosen].all(1)
+
+
+def _to_line(x: Tensor, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """(N, H, W) distance of each pixel's centre from the line between (N, 2) and (N, 2)."""
+    (x0, y0), (dx, dy) = (v[..., None, None].unbind(1) for v in (start, end - start))
+    part = ((x - x0) * dx + (y - y0) * dy) / (dx.square() + dy.square()).clamp_min(1e-9)
+    part = part.clamp(0, 1)
+    return torch.hypot(x - x0 - part * dx, y - y0 - part * dy)
