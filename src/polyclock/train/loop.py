@@ -243,7 +243,8 @@ class Loop:
         device = self.ranks.device
         batch = replace(batch, index=batch.index + first)
         # Validation has dice of its own, the same each time; weights that follow the step are taken at the last step.
-        seed = self.training.seed if self.module.training else seed_of(self.training.seed, "validation")
+        # Each of its batches throws anew what is thrown once for a batch.
+        seed = self.training.seed if self.module.training else seed_of(self.training.seed, "validation", first)
         dice = Dice(seed, step, batch.index.tolist(), device)
         with torch.no_grad():
             latent = self.state.model.encode(batch.to(device), dice)
