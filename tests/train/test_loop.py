@@ -144,7 +144,7 @@ def test_validation_is_the_averaged_model_on_the_same_samples(tmp_path: Path) ->
     loader = job.loader(job.held_out, batch_size=8, seed=seed)
     values = []
     for k in range(2):
-        dice = Dice(seed, 4, range(8 * k, 8 * k + 8))
+        dice = Dice(seed_of(settings.seed, "validation", 8 * k), 4, range(8 * k, 8 * k + 8))
         values.append(loss(model, loader.batch(k), dice, step=4, global_size=8)[0].item())
     row = log.read(tmp_path / "log.jsonl")[-1]
     assert row["kind"] == "validation" and row["loss"] == pytest.approx(sum(values) / 2, rel=1e-6)
