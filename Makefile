@@ -21,10 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed and $(PYTHON) is older; try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hf,eval,log,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hf,eval,log,sim,dev]' -c constraints.txt
 	@touch $@
 
-# Off-screen rendering is checked and spoken about, but no target needs it while no simulator is used.
+# The simulated worlds draw off screen. Where that does not work, this says what to install, and their tests fail.
 rendering: $(STAMP)
 	@$(BIN)/python tools/check_rendering.py || true
 

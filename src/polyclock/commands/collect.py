@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
 
     with Bar() as bar:
         found = collect(source, out, workers=workers, told=bar.show)
-    print(f"{found.folder}: {found.episodes} episodes, {found.frames} frames; {found.new} episodes are new")
+    print(f"{found.folder}: {found.episodes} episodes with {found.frames} frames, {found.new} of them new")
     return 0
 
 

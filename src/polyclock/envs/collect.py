@@ -25,8 +25,11 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
+from ..data.encode import VideoCodec
 from ..data.files import write_json
 from ..data.formats.lerobot_writer import LeRobotWriter
+
+CRF = 10  # finer than recordings of cameras: whoever acts on what it learnt here sees the picture itself
 
 NOTE = Path("meta") / "collect.json"
 PATIENCE = 20  # candidates tried for each episode that is wanted, on average, before the world is given up
@@ -108,22 +111,22 @@ def collect(
     count = workers or min(len(os.sched_getaffinity(0)), 8)
     if count < 1 or source.episodes < 1:
         raise ValueError(f"workers {workers}, episodes {source.episodes}: at least 1 of each")
+    wanted = source.episodes * len(source.lines)
     note = check_note(out, source)
-    with _disk(out), LeRobotWriter(out, fps=source.fps, features=source.features()) as writer:
-        before = writer.episodes
-        wanted = source.episodes * len(source.lines)
-        if before > wanted:
-            raise ValueError(f"{out} holds {before} episodes already; asked for {wanted}")
-        with _pool(source, count) as pool:
-            if len(note.get("episodes", ())) < wanted:
-                note = _chosen(source, pool, told)
-                write_json(out / NOTE, note)
-            units = [Unit(*pair) for pair in note["episodes"][:wanted]]
+    features = source.features()
+    with _pool(source, count) as pool, _disk(out):
+        if len(note.get("episodes", ())) < wanted:
+            note = _chosen(source, pool, told)
+        units = [Unit(*pair) for pair in note["episodes"][:wanted]]
+        with LeRobotWriter(out, fps=source.fps, features=features, video_codec=VideoCodec(crf=CRF)) as writer:
+            write_json(out / NOTE, note)
+            before = writer.episodes
             told(Told("make", before, wanted))
+            # One more than there are workers, so that none waits while an episode is written.
             for done, (columns, sentence) in enumerate(_results(pool, _make, units[before:], count + 1), before + 1):
                 writer.add_episode(columns, sentence)
                 told(Told("make", done, wanted))
-        frames = writer.info["total_frames"]
+            frames = writer.info["total_frames"]
     refused = tuple(Unit(*pair) for pair in note["refused"])
     return Collected(out, wanted, frames, wanted - before, refused)
 
@@ -132,20 +135,30 @@ def check_note(out: Path, source: Source) -> dict[str, Any]:
     """What an earlier call noted in `out`, {} for a new folder. Errors: ValueError where it does not fit."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; possible: an empty or a new folder")
+    info = out / "meta" / "info.json"
     if (out / NOTE).is_file():
         note = json.loads((out / NOTE).read_text(encoding="utf-8"))
         old, new = note["settings"], json.loads(json.dumps(source.settings()))
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
                 raise ValueError(
-                    f"{out} was collected with {name} = {old.get(name)}, not {new.get(name)}; "
+                    f"{out} was collected with {name} = {_shown(old.get(name))}, not {_shown(new.get(name))}; "
                     "possible: the same settings, or a new folder"
                 )
+        there = json.loads(info.read_text(encoding="utf-8"))["total_episodes"]
+        wanted = source.episodes * len(source.lines)
+        if there > wanted:
+            raise ValueError(f"{out} holds {there} episodes already; asked for {wanted}")
         return note
-    info = out / "meta" / "info.json"
+    if not info.is_file() and out.is_dir() and any(path.name != "meta" for path in out.iterdir()):
+        raise ValueError(f"{out} holds something else; possible: an empty or a new folder")
     if info.is_file() and json.loads(info.read_text(encoding="utf-8")).get("total_episodes"):
         raise ValueError(f"{out} holds a data set that was not collected by this command; possible: a new folder")
     return {}
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _chosen(source: Source, pool: Executor, told: Callable[[Told], None]) -> dict[str, Any]:

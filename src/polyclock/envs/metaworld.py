@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,8 +53,6 @@ def known_task(task: str) -> str:
 @lru_cache(maxsize=1)
 def _package() -> Mapping[str, type]:
     try:
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from metaworld.env_dict import ALL_V3_ENVIRONMENTS
@@ -211,7 +210,10 @@ class Tabletop:
 
     def expert(self) -> np.ndarray:
         """(4,) float32 in [-1, 1]: what the scripted expert would do now."""
-        return np.clip(np.asarray(self._policy.get_action(self._seen), np.float32), -1, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the experts ask for more than 1, and say so
+            wanted = self._policy.get_action(self._seen)
+        return np.clip(np.asarray(wanted, np.float32), -1, 1)
 
     def state(self) -> np.ndarray:
         """(4,) float32: the hand's x, y, z in m and its opening from 0 to 1. No object, no goal."""

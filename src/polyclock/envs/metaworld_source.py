@@ -55,6 +55,8 @@ class TabletopSource:
             raise ValueError(f"tasks {', '.join(lines) or 'none'}: each once, and at least one")
         object.__setattr__(self, "lines", lines)
         check_size(self.size)
+        if self.size % 2:
+            raise ValueError(f"size {self.size}; possible: an even number, as video files have it")
         check_cameras(self.cameras)
         bounds = {
             "noise": (self.noise >= 0, "0 or more"),
