@@ -34,7 +34,7 @@ def tabletop(
     pictures: bool = True,  # False: a network for actions alone
     near: float = 1.0,  # m, of the range of depth; what lies beyond its ends is taken to lie on them
     far: float = 7.0,
-    reach: float = 4.0,  # px of `image`, the largest flow
+    reach: float = 3.0,  # px of `image`, the largest flow
     classes: int = 13,  # of the segmentation
     joints: int = 11,  # of the skeleton
     width: int = 192,
@@ -96,11 +96,11 @@ def _fused(
 
     Clean pictures are predicted, whose errors are small numbers beside those of an action's velocity.
     """
-    drawn = SkeletonPicture(size=(image, image), frame=(frame, frame), joints=joints, radius=2.5 * image / 64)
+    drawn = SkeletonPicture(size=(image, image), frame=(frame, frame), joints=joints, radius=max(1.0, 2.5 * image / 64))
     return {
         "video": (3, Pixels(), 4.0),
         "depth": (1, DepthPlane(near=near, far=far, scale="inverse"), 4.0),
-        "flow": (2, FlowPlanes(reach=reach), 20.0),
+        "flow": (2, FlowPlanes(reach=reach), 30.0),
         "segmentation": (classes, LabelPlanes(classes=classes), 2.0),
         "skeleton": (3, drawn, 4.0),
     }
