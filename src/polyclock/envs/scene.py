@@ -49,7 +49,7 @@ class Scene:
     """
 
     def __init__(self, model: Any, size: int | tuple[int, int], turned: Collection[str] = ("corner2",)) -> None:
-        """Errors: RuntimeError, one sentence, where this machine cannot draw off screen; ImportError without mujoco."""
+        """Errors: OSError, one sentence, where this machine cannot draw off screen; ImportError without mujoco."""
         self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         height, width = self.size
         if height < 1 or width < 1:
@@ -66,7 +66,6 @@ class Scene:
         self._scene = mujoco.MjvScene(model, maxgeom=LARGEST)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, width, height)
-        self._option.sitegroup[:] = 0  # markers are no things: a drawn goal would show the policy where it is
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._context.make_current()
@@ -79,7 +78,7 @@ class Scene:
         _open.add(self)
 
     def view(self, data: Any, camera: str, dense: bool = True) -> View:
-        """The picture that `camera` sees of `data`, an mjData whose kinematics are up to date; colour alone if not dense.
+        """What `camera` sees of `data`, an mjData whose kinematics are up to date; only colour where not `dense`.
 
         Errors: ValueError for a camera that the model lacks.
         """
@@ -182,14 +181,17 @@ def _gl_context(width: int, height: int) -> Any:
     except ModuleNotFoundError:
         raise errors.missing("mujoco", "sim") from None
     except Exception as error:
-        raise RuntimeError(_cannot(error)) from error
+        raise OSError(_cannot(error)) from error
     context = mujoco.gl_context.GLContext
     try:
         if os.environ.get("MUJOCO_GL", "").lower() == "egl":
             from mujoco.egl import GLContext as context
+
+            # Its destructor reads this, also where the display did not open, and would complain a second time.
+            context._context = None
         return context(width, height)
     except Exception as error:
-        raise RuntimeError(_cannot(error)) from error
+        raise OSError(_cannot(error)) from error
 
 
 def _cannot(error: Exception) -> str:

@@ -95,7 +95,7 @@ def flow(before: Moment, after: Moment) -> np.ndarray:
     """Where each pixel of `before` goes: (H, W, 3) float32 u, v in px and occluded 0 or 1.
 
     Surface -1 stands still in the world, and pixels with nothing move as the camera turns. Occluded: at its place in
-    `after` something nearer hides the point, or it leaves the picture. A point that ends behind the camera has u = v = 0.
+    `after` something nearer hides the point, or it leaves the picture; one that ends behind the camera has u = v = 0.
     """
     height, width = before.camera.size
     turn, shift = _carry(before, after)
