@@ -84,8 +84,11 @@ def depth_errors(shot: Shot, kinds: tuple[int, ...] | None = None) -> tuple[floa
 
 @dataclass(frozen=True, eq=False)
 class FlowErrors:
-    """Of the pixels whose ray meets what they show: end-point error (n,) px of those seen in both pictures, their motion
-    (n,) px, and the share whose occlusion is as rays say, of all and of those hidden behind something."""
+    """Of the pixels whose ray meets what they show.
+
+    error         (n,) px, end-point error of those seen in both pictures; motion (n,) px, how far they go
+    agreement     share whose occlusion is as rays say; hidden_found: of those hidden behind something
+    """
 
     error: np.ndarray
     motion: np.ndarray

@@ -1,4 +1,4 @@
-"""Pictures from MuJoCo: depth is metric, surfaces are named, a turned camera is a rolled one, nothing is left behind."""
+"""Pictures from MuJoCo: metric depth, named surfaces, a turned camera is a rolled one, a quiet end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-mujoco = pytest.importorskip("mujoco")
+pytest.importorskip("mujoco")
 
 import checks
+import mujoco
 from tiny_scene import BALL, BOX, FLOOR, LID, MARK, SIZE, WALL, place, tiny_scene
 
 from polyclock.envs import truth

@@ -1,4 +1,4 @@
-"""A floor, a wall, a box and a ball that move as told, a mark, and cameras that can be moved: all of it known exactly."""
+"""A floor, a wall, a box and a ball that move as told, a mark, and cameras that move: all of it known exactly."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ class Anatomy:
     joints    names of the K points of the skeleton; limbs: pairs of names that are drawn as lines
     owners    (K, G) bool: the surfaces that show a joint. Without one in its pixel, a joint is seen where nothing is
               nearer than it by more than `margin` m
+    under     (K,) m, or one number: how far behind an owner's surface a joint may lie and still be seen
     """
 
     instance: np.ndarray
@@ -42,6 +43,7 @@ class Anatomy:
     limbs: tuple[tuple[str, str], ...]
     owners: np.ndarray
     margin: float = 0.02
+    under: np.ndarray | float = np.inf
 
     def __post_init__(self) -> None:
         count = len(self.instance)
@@ -153,7 +155,7 @@ class Recording:
     def _skeleton(self, joints: np.ndarray, moment: Moment) -> np.ndarray:
         """(K, 3) float32 x, y px and visibility; a joint behind the camera is 0, 0, 0."""
         pixels, _ = project(joints, moment.camera)
-        seen = visible(joints, self.anatomy.owners, moment, self.anatomy.margin)
+        seen = visible(joints, self.anatomy.owners, moment, self.anatomy.margin, self.anatomy.under)
         return np.concatenate([np.nan_to_num(pixels), seen[:, None]], 1, dtype=np.float32)
 
 

@@ -129,18 +129,21 @@ def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return (upper * (1 - y) + lower * y).reshape(*image.shape)
 
 
-def visible(points: np.ndarray, owners: np.ndarray, moment: Moment, margin: float = 0.02) -> np.ndarray:
+def visible(
+    points: np.ndarray, owners: np.ndarray, moment: Moment, margin: float = 0.02, under: np.ndarray | float = np.inf
+) -> np.ndarray:
     """Which world points (K, 3) are seen: (K,) float32, 1 seen, 0 hidden or outside of the picture.
 
     owners  (K, G) bool: the surfaces that show a point, such as the limb around a joint
     margin  m; without an owner in its pixel a point is seen where nothing is nearer than it by more than this
+    under   (K,) m; how far behind an owner's surface a point may lie: behind more, it is on the owner's other side
     """
     height, width = moment.camera.size
     pixels, depth = project(points, moment.camera)
     inside = (depth > 0) & (pixels >= 0).all(-1) & (pixels < (width, height)).all(-1)
     column, row = np.where(inside[:, None], pixels, 0).astype(np.int64).T
     shown, there = moment.geom[row, column], moment.depth[row, column]
-    owned = owners[np.arange(len(points)), shown] & (shown >= 0)
+    owned = owners[np.arange(len(points)), shown] & (shown >= 0) & (depth - there <= under)
     return (inside & (owned | (there == 0) | (depth - there <= margin))).astype(np.float32)
 
 
