@@ -15,7 +15,7 @@ The namespaced block `"polyclock"` of `info.json` says which feature is which:
 | intrinsics   | (n, 3, 3) float32 px                       | a float32 column                 | exact          |
 | pose         | (n, 4, 4) float32 camera to world, m       | a float32 column                 | exact          |
 
-Occluded is stored as 65535. Flow of frame i leads to frame i + steps, or to the first or last frame of its episode where
+Occluded is stored as 65535. Flow of frame i leads to frame i + steps, or to its episode's first or last frame where
 that is nearer; "steps" stands in the entry of the feature (1 where it lacks) and is negative for backward flow.
 """
 
