@@ -129,7 +129,9 @@ def warp_errors(before: Shot, after: Shot, reach: int = 8, least: float = 0.5) -
     """Mean colour error on moving pixels that stay seen: of warping by the flow, of the best constant shift, and how
     many pixels there are.
 
-    Every shift by whole pixels up to `reach` is tried. Moving: by at least `least` px.
+    Every shift by whole pixels up to `reach` is tried. Moving: by at least `least` px. Edges are not smoothed, so to
+    read between pixels costs as much as a shift of half a pixel: let things move by 2 px and more, in a larger picture
+    or over several steps.
     """
     moved = truth.flow(before.moment, after.moment)
     moving = (moved[..., 2] == 0) & (np.linalg.norm(moved[..., :2], axis=-1) >= least)

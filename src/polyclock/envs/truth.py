@@ -51,10 +51,10 @@ class Moment:
 
     @cached_property
     def slopes(self) -> np.ndarray:
-        """How 1 / depth goes on within a pixel (H W, 4) float32: slope along x, its doubt, slope along y, its doubt."""
+        """How 1 / depth goes on within a pixel (4, H W) float32: slope along x, its doubt, slope along y, its doubt."""
         along_x = _slope(self.inverse, self.geom)
         along_y = _slope(self.inverse.T, self.geom.T)
-        return np.stack([*along_x, *(part.T for part in along_y)], -1).reshape(-1, 4)
+        return np.stack([*along_x, *(part.T for part in along_y)]).reshape(4, -1)
 
 
 def unproject(depth: np.ndarray, camera: Camera) -> np.ndarray:
@@ -97,17 +97,17 @@ def flow(before: Moment, after: Moment) -> np.ndarray:
     Surface -1 stands still in the world, and pixels with nothing move as the camera turns. Occluded: at its place in
     `after` something nearer hides the point, or it leaves the picture; one that ends behind the camera has u = v = 0.
     """
-    height, width = before.camera.size
-    turn, shift = _carry(before, after)
-    geom, inverse = before.geom.reshape(-1), before.inverse.reshape(-1)
-    centres = _centres(before.camera.size)
-    seen = np.einsum("nij,nj->ni", turn[geom], centres) + shift[geom] * inverse[:, None]
-    ahead = seen[:, 2] > 1e-6  # depth after / depth before
-    scale = np.where(ahead, seen[:, 2], 1)[:, None]
-    target = np.where(ahead[:, None], seen[:, :2] / scale, centres[:, :2])
-    hidden = ~ahead | _hidden(target, inverse / scale[:, 0], after)
-    moved = np.concatenate([target - centres[:, :2], hidden[:, None]], 1, dtype=np.float32)
-    return moved.reshape(height, width, 3)
+    # Row by row: numpy is ten times slower over a last axis of two or three.
+    x, y, _ = _centres(before.camera.size).T
+    terms = np.take(_carry(before, after), before.geom.reshape(-1), axis=1)
+    inverse = before.inverse.reshape(-1)
+    seen_x, seen_y, farther = (t[0] * x + t[1] * y + t[2] + t[3] * inverse for t in terms.reshape(3, 4, -1))
+    ahead = farther > 1e-6  # depth after / depth before
+    scale = np.where(ahead, farther, 1)
+    target_x, target_y = np.where(ahead, seen_x / scale, x), np.where(ahead, seen_y / scale, y)
+    hidden = ~ahead | _hidden(target_x, target_y, inverse / scale, after)
+    moved = np.stack([target_x - x, target_y - y, hidden.astype(np.float32)], -1)
+    return moved.reshape(*before.camera.size, 3)
 
 
 def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -153,10 +153,10 @@ def _centres(size: tuple[int, int]) -> np.ndarray:
     return np.stack([columns, rows, np.ones_like(rows)], -1).reshape(-1, 3)
 
 
-def _carry(before: Moment, after: Moment) -> tuple[np.ndarray, np.ndarray]:
-    """For each surface and, last, for what stands still: turn (G + 1, 3, 3) and shift (G + 1, 3), float32.
+def _carry(before: Moment, after: Moment) -> np.ndarray:
+    """What carries pixels of each surface and, last, of what stands still: (12, G + 1) float32, three rows of four.
 
-    A pixel p with depth z goes to turn p + shift / z, up to scale. Reckoned in float64: differences of places cancel.
+    A pixel x, y with depth z goes to the rows times (x, y, 1, 1 / z), up to scale. Reckoned in float64: places cancel.
     """
     first, second = before.camera, after.camera
     still = np.eye(3)[None]
@@ -166,7 +166,8 @@ def _carry(before: Moment, after: Moment) -> tuple[np.ndarray, np.ndarray]:
     into = second.intrinsics @ second.pose[:3, :3].T
     turn = into @ turned @ first.pose[:3, :3] @ np.linalg.inv(first.intrinsics)
     there = np.einsum("gij,gj->gi", turned, first.pose[:3, 3] - start) + end - second.pose[:3, 3]
-    return turn.astype(np.float32), (there @ into.T).astype(np.float32)
+    rows = np.concatenate([turn, (there @ into.T)[..., None]], -1)
+    return np.ascontiguousarray(rows.reshape(len(rows), 12).T, dtype=np.float32)
 
 
 def _slope(inverse: np.ndarray, geom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,19 +188,18 @@ def _slope(inverse: np.ndarray, geom: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return slope, doubt
 
 
-def _hidden(target: np.ndarray, inverse: np.ndarray, after: Moment) -> np.ndarray:
-    """Whether points at `target` (n, 2) px with 1 / depth `inverse` (n,) are hidden in `after` or outside of it.
+def _hidden(x: np.ndarray, y: np.ndarray, inverse: np.ndarray, after: Moment) -> np.ndarray:
+    """Whether points at x, y (n,) px with 1 / depth `inverse` (n,) are hidden in `after` or outside of it.
 
     What the pixel there shows is continued from its centre to the exact place, so a slanted surface does not hide
     itself, and the doubt of that continuation speaks for the point.
     """
     height, width = after.camera.size
-    inside = (target >= 0).all(-1) & (target < (width, height)).all(-1)
-    place = np.where(inside[:, None], target, 0)
-    cell = place.astype(np.int64)
-    pixel = cell[:, 1] * width + cell[:, 0]
-    off = place - cell - np.float32(0.5)
-    slopes = after.slopes[pixel]
-    there = after.inverse.reshape(-1)[pixel] + slopes[:, 0] * off[:, 0] + slopes[:, 2] * off[:, 1]
-    there -= slopes[:, 1] * np.abs(off[:, 0]) + slopes[:, 3] * np.abs(off[:, 1])
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    column, row = np.where(inside, x, 0).astype(np.int32), np.where(inside, y, 0).astype(np.int32)
+    pixel = row * np.int32(width) + column
+    off_x, off_y = x - column - np.float32(0.5), y - row - np.float32(0.5)
+    slope_x, doubt_x, slope_y, doubt_y = np.take(after.slopes, pixel, axis=1)
+    there = after.inverse.reshape(-1)[pixel] + slope_x * off_x + slope_y * off_y
+    there -= doubt_x * np.abs(off_x) + doubt_y * np.abs(off_y)
     return ~inside | (there > inverse * (1 + RELATIVE) + MARGIN * inverse**2)
