@@ -32,7 +32,7 @@ def model():
 @pytest.fixture
 def oracle(model, monkeypatch) -> Oracle:
     stand_in = Oracle(model)
-    monkeypatch.setattr(sys.modules["polyclock.evaluate.evaluate"], "sample", stand_in)
+    monkeypatch.setattr(sys.modules["polyclock.evaluate.asking"], "sample", stand_in)
     return stand_in
 
 
@@ -41,7 +41,7 @@ def rows(document: dict, first: str, second: str) -> dict[str, dict]:
 
 
 def test_an_oracle_beats_shuffled_actions_and_its_own_policy(model, oracle) -> None:
-    found = evaluate(model, Moving(), episodes=HELD, resamples=2000)
+    found = evaluate(model, Moving(), episodes=HELD, probes=(), resamples=2000)
     forward = rows(found, "forward", "forward with shuffled actions")["video.mse"]
     assert forward["first_mean"] == pytest.approx(0.0, abs=1e-9) and forward["high"] < 0 < forward["second_mean"]
     assert forward["verdict"] == "better"
@@ -54,19 +54,21 @@ def test_an_oracle_beats_shuffled_actions_and_its_own_policy(model, oracle) -> N
 
 
 def test_everything_is_asked_once_a_window_with_all_conditions_and_the_same_noise(model, oracle) -> None:
-    evaluate(model, Moving(), episodes=[2], stride=10, batch_size=100, only=["forward", "policy"], resamples=100)
+    evaluate(
+        model, Moving(), episodes=[2], stride=10, batch_size=100, only=["forward", "policy"], probes=(), resamples=100
+    )
     queries = [(query, values) for query, values, _ in oracle.asked]
     given = {"camera", "state"}
     forward = ("video | action", given | {"action"})
-    assert queries == [("action |", given), forward, forward]
+    assert queries == [("action |", given), ("action |", given), forward, forward]
     noise = [n for _, _, n in oracle.asked]
-    assert torch.equal(noise[1], noise[2]), "true and shuffled actions must be asked with the same noise"
+    assert all(torch.equal(n, noise[0]) for n in noise[1:]), "true and shuffled inputs are asked with the same noise"
     assert not torch.equal(noise[0][0], noise[0][1])
 
 
 def test_baselines_are_what_their_names_say(model, oracle) -> None:
     data = Moving()
-    document = evaluate(model, data, episodes=HELD, stride=1, only=["policy"], resamples=100)
+    document = evaluate(model, data, episodes=HELD, stride=1, only=["policy"], probes=(), resamples=100)
     found = document["questions"]["policy"]["beside"]
     train = np.concatenate(list(data.without(HELD).column("action")))
     held, mean = [], []
@@ -81,7 +83,7 @@ def test_baselines_are_what_their_names_say(model, oracle) -> None:
 
 
 def test_the_dimension_that_never_moves_is_named(model, oracle) -> None:
-    notes = evaluate(model, Moving(), episodes=[2], stride=10, resamples=100)["notes"]
+    notes = evaluate(model, Moving(), episodes=[2], stride=10, probes=(), resamples=100)["notes"]
     assert "action: dimensions 1 never move in the training data; errors leave them out" in notes
 
 
@@ -90,9 +92,11 @@ def test_a_dimension_that_hardly_moved_in_training_is_named(model, oracle) -> No
         def levels(self, episode: int) -> np.ndarray:
             return super().levels(episode) * (1 if episode in HELD else 0.01)
 
-    notes = evaluate(model, Still(), episodes=HELD, stride=10, resamples=100)["notes"]
+    notes = evaluate(model, Still(), episodes=HELD, stride=10, probes=(), resamples=100)["notes"]
     assert any(n.startswith("action: dimensions 0 move more than 5 times as far") for n in notes)
-    assert not any("as far" in n for n in evaluate(model, Moving(), episodes=HELD, stride=10, resamples=100)["notes"])
+    assert not any(
+        "as far" in n for n in evaluate(model, Moving(), episodes=HELD, stride=10, probes=(), resamples=100)["notes"]
+    )
 
 
 def test_windows_that_leave_the_episode_are_not_used_and_blocks_are_seconds() -> None:
@@ -108,9 +112,11 @@ def test_strangers_are_far_away_and_the_same_however_the_windows_are_cut() -> No
     held = HeldOut(Moving(), signals, ["action", "video"], HELD)
     found = held.strangers(0)
     assert len(found) == len(held.places)
-    assert all(a.episode == b.episode and abs(a.frame - b.frame) >= 2 * FPS for a, b in found.items())
+    assert all(a.episode != b.episode for a, b in found.items())
     assert len({b.frame for b in found.values()}) > 20
     assert found == held.strangers(0) != held.strangers(1)
+    alone = HeldOut(Moving(), signals, ["action", "video"], HELD[:1]).strangers(0)
+    assert len(alone) == 76 and all(abs(a.frame - b.frame) >= 2 * FPS for a, b in alone.items())
 
 
 def test_an_episode_too_short_for_a_stranger_is_said(model, oracle) -> None:
@@ -123,21 +129,23 @@ def test_an_episode_too_short_for_a_stranger_is_said(model, oracle) -> None:
 
 def test_batch_size_changes_nothing_but_rounding(model) -> None:
     one, many = (
-        evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=size, resamples=200) for size in (1, 7)
+        evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=size, probes=(), resamples=200)
+        for size in (1, 7)
     )
     for name, answer in one["questions"].items():
         for key, found in answer["errors"].items():
             assert found["mean"] == pytest.approx(many["questions"][name]["errors"][key]["mean"], rel=1e-3), key
-    again = evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=7, resamples=200)
+    again = evaluate(model, Moving(), episodes=[3], stride=8, steps=2, batch_size=7, probes=(), resamples=200)
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in many.items() if k != "seconds"}
 
 
 def test_a_window_s_noise_does_not_depend_on_which_others_are_asked(model, oracle) -> None:
-    evaluate(model, Moving(), episodes=HELD, stride=20, only=["policy"], resamples=100)
+    evaluate(model, Moving(), episodes=HELD, stride=20, only=["policy"], probes=(), resamples=100)
     every = oracle.asked[-1][2]
+    assert len(every) == 8
     oracle.asked.clear()
-    evaluate(model, Moving(), episodes=[3], stride=40, only=["policy"], resamples=100)
-    assert torch.equal(oracle.asked[-1][2], every[::2])
+    evaluate(model, Moving(), episodes=[3], stride=40, only=["policy"], probes=(), resamples=100)
+    assert torch.equal(oracle.asked[-1][2], every[4::2])  # four windows of each episode
 
 
 def test_data_without_actions(model) -> None:
@@ -158,11 +166,11 @@ def test_what_cannot_be_is_refused_in_a_sentence(model) -> None:
 
 
 def test_the_document_is_printed(model, oracle) -> None:
-    found = evaluate(model, Moving(), episodes=HELD, stride=5, resamples=100)
+    found = evaluate(model, Moving(), episodes=HELD, stride=5, probe_windows=2, resamples=100)
     console = Console(width=140, record=True, file=StringIO())
     show(found, console)
     text = console.export_text()
-    assert "copy current state" in text and "forward - forward with shuffled actions" in text
+    assert "copy current state" in text and "forward with shuffled actions" in text and "no effect seen" in text
     assert "does not beat copy last frame" in text
 
 
@@ -172,7 +180,7 @@ def test_the_uwm_recipe_on_a_real_robot(real_data: Path) -> None:
         data = open_dataset(real_data / "g1_pick_bottle")
     last = data.episodes[-1].index
     made = uwm(cameras=data.facts.cameras, image=32, patch=16).fit(data.without([last]))
-    found = evaluate(made.build(), data, episodes=[last], stride=30, steps=2, resamples=200)
+    found = evaluate(made.build(), data, episodes=[last], stride=30, steps=2, probes=(), resamples=200)
     assert list(found["questions"]) == ["policy", "forward", "inverse", "video", "joint"]
     assert rows(found, "policy", "copy current state") and rows(found, "forward", "copy last frame")
     assert found["questions"]["forward"]["errors"]["video.psnr"]["mean"] > 3

@@ -56,7 +56,10 @@ def test_pictures_must_be_pictures() -> None:
         metrics.mse(clip(0, 1, 2, 4, 4, 3), clip(0, 1, 1, 4, 4, 3))
 
 
-def test_planes_of_numbers_are_measured_as_numbers() -> None:
-    depth = torch.zeros(2, 3, 4, 4, 1)
-    assert list(metrics.measure(depth + 2, depth, None)) == ["rmse"]
-    assert metrics.measure(depth + 2, depth, None)["rmse"].tolist() == [2.0, 2.0]
+def test_mse_of_moving_pixels_leaves_out_the_rest() -> None:
+    a, b = clip(100, 2, 1, 4, 4, 3), clip(100, 2, 1, 4, 4, 3)
+    b[0, 0, 0, 0] = 151
+    moving = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    moving[0, 0, 0, :2] = True
+    found = metrics.mse_moving(a, b, moving)
+    assert found[0].item() == pytest.approx(0.02) and found[1].isnan()

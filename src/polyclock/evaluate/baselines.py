@@ -1,60 +1,52 @@
-"""What costs nothing to predict: the present, held; the mean of the training data."""
+"""What costs nothing to predict: the present, held; the mean of the training data; their most similar picture's map."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.source import Dataset
-from ..modality import Signal
 from .held_out import Place
+from .kinds import DENSE, PICTURE
+from .questions import Question
+from .reference import Reference
 
 STATE = "observation.state"
 COPY_STATE, COPY_FRAME = "copy current state", "copy last frame"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean (C,) and population standard deviation (C,), float32, of a column; std is 0 where it never moves."""
-
-    mean: Tensor
-    std: Tensor
-
-
-def spread_of(training: Dataset, key: str) -> Spread:
-    """Statistics over all frames of all episodes of `training`. Errors: ValueError where it has no such column."""
-    arrays = [np.asarray(a, np.float64) for a in training.column(key)]
-    if not arrays:
-        raise ValueError(f"the training episodes have no column {key!r}, which gives errors their unit")
-    rows = np.concatenate([a.reshape(-1, a.shape[-1]) for a in arrays])
-    mean, std = rows.mean(0), rows.std(0)
-    # What is left of a constant after rounding is no spread.
-    std[std <= np.maximum(1e-6 * np.abs(mean), 1e-12)] = 0.0
-    return Spread(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+NEAREST, STILL = "nearest training frame", "zero flow"
 
 
 def baselines(
-    name: str, signal: Signal, true: Tensor, places: Sequence[Place], data: Dataset, spreads: Mapping[str, Spread]
+    name: str, true: Tensor, question: Question, places: Sequence[Place], data: Dataset, reference: Reference
 ) -> dict[str, Tensor]:
-    """What stands beside a prediction like `true` (B, T', *S', C'): {baseline: (B, T', *S', C')}.
+    """What stands beside a prediction like `true` (B, T', *S', C') of one question: {baseline: (B, T', *S', C')}.
 
-    Pictures: the current frame of the same camera. Actions: the current state where it has their width, and the mean
-    over the training episodes; other numbers: the mean.
+    Pictures: the current frame of the same camera. Maps and joints: their training mean, the nearest training frame's,
+    and no motion for flow. Actions: the current state where it has their width, and the mean; other numbers: the mean.
     """
-    if signal.kind == "video":
+    signal, kind = reference.signals[name], reference.kinds[name]
+    if kind == PICTURE:
         size = (true.shape[2], true.shape[3])
         now = [data.read(p.episode, signal.key, [p.frame], size) for p in places]
         return {COPY_FRAME: _held(now, true)}
     found = {}
+    if kind in DENSE:
+        mean, near = reference.mean_map(name), reference.nearest(name, question, places, data)
+        if mean is not None:
+            found[f"mean {name}"] = torch.from_numpy(mean).to(true.dtype).expand_as(true)
+        if near is not None:
+            found[NEAREST] = torch.from_numpy(near).to(true.dtype)
+        if kind == "flow":
+            found[STILL] = torch.zeros_like(true)
+        return found
     if name == "action" and data.facts.state_dim == true.shape[-1] and true.ndim == 3:
         now = [data.read(p.episode, STATE, [p.frame]) for p in places]
         found[COPY_STATE] = _held(now, true)
-    if name in spreads:
-        found[f"mean {name}"] = spreads[name].mean.expand_as(true).to(true)
+    if name in reference.spreads:
+        found[f"mean {name}"] = reference.spreads[name].mean.expand_as(true).to(true)
     return found
 
 

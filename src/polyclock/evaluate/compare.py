@@ -8,69 +8,122 @@ from typing import Any
 import numpy as np
 
 from .held_out import Place
-from .intervals import block_interval
-from .metrics import HIGHER_IS_BETTER, PRIMARY
+from .intervals import block_interval, paired_interval, pooled
+from .kinds import spec
 from .questions import Question
 
-MODEL, SHUFFLED = "model", "shuffled actions"
-Table = dict[tuple[str, str], dict[str, dict[Place, float]]]
+MODEL = "model"
+CONTROL = "shuffled"  # how the name of every control begins
+NO_EFFECT = "no effect seen"
+Value = float | np.ndarray
+Table = dict[tuple[str, str], dict[str, dict[Place, Value]]]
+Block = Callable[[Place], Hashable]
+Plain = dict[str, Any]
+
+
+def summary(table: Table, label: str, block: Block, *, seed: int, resamples: int) -> Plain:
+    """{"errors": {measure: interval}, "beside": {series: {measure: interval}}} of one label (a question, say)."""
+    series: dict[str, Plain] = {}
+    for (asked, name), measures in table.items():
+        if asked == label:
+            found = {key: _interval(key, rows, block, seed, resamples) for key, rows in measures.items()}
+            series[name] = {key: row for key, row in found.items() if row is not None}
+    return {"errors": series.pop(MODEL), "beside": series}
+
+
+def _interval(key: str, rows: Mapping[Place, Value], block: Block, seed: int, resamples: int) -> Plain | None:
+    """None where nothing of it is there to be measured."""
+    if not rows:
+        return None
+    values, blocks, measure = np.array(list(rows.values())), [block(p) for p in rows], spec(key)
+    found = block_interval(values, blocks, pool=measure.pool, seed=seed, resamples=resamples)
+    if not np.isfinite(found.mean):
+        return None
+    return found.plain() | {"unit": measure.unit, "better": measure.better}
 
 
 def compare(
-    asked: Sequence[Question], table: Table, block: Callable[[Place], Hashable], *, seed: int, resamples: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Paired differences first - second with 95 % intervals, and a sentence for each that the first does not win.
-
-    table[question, series][measure][place]: an error of one window.
-    """
+    pairs: Sequence[tuple[tuple[str, str], tuple[str, str], str]],
+    table: Table,
+    block: Block,
+    *,
+    seed: int,
+    resamples: int,
+) -> list[Plain]:
+    """Paired differences first - second with 95 % intervals; table[label, series][measure][place]: one value."""
     out = []
-    for first, second, key in pairs(asked, table):
-        a, b = table[first][key], table[second][key]
+    for first, second, key in pairs:
+        a, b, measure = table[first][key], table[second][key], spec(key)
         places = [p for p in a if p in b]
+        if not places:
+            continue
         x, y = (np.array([rows[p] for p in places]) for rows in (a, b))
-        found = block_interval(x - y, [block(p) for p in places], seed=seed, resamples=resamples)
+        blocks = [block(p) for p in places]
+        found = paired_interval(x, y, blocks, pool=measure.pool, seed=seed, resamples=resamples)
+        means = [pooled(v, measure.pool) for v in (x, y)]
+        if not np.isfinite(means).all():
+            continue
         row = {
             "first": _label(first),
             "second": _label(second),
             "measure": key,
-            "first_mean": float(x.mean()),
-            "second_mean": float(y.mean()),
+            "first_mean": means[0],
+            "second_mean": means[1],
             **found.plain(),
-            "verdict": verdict(found.low, found.high, higher=_kind(key) in HIGHER_IS_BETTER),
+            "verdict": verdict(found.low, found.high, better=measure.better, control=second[1].startswith(CONTROL)),
         }
         out.append(row)
-    return out, losses(out)
+    return out
 
 
 def pairs(asked: Sequence[Question], table: Table) -> Iterator[tuple[tuple[str, str], tuple[str, str], str]]:
-    """(first, second, measure) of every comparison: (question, series) twice."""
-    named = {q.name: q for q in asked}
-    crossed = [("forward", "video"), ("inverse", "policy")]
-    for key in _shared(table, ("forward", MODEL), ("forward", SHUFFLED), PRIMARY):
-        yield ("forward", MODEL), ("forward", SHUFFLED), key
-    for a, b in crossed:
-        # Errors over different frames cannot be compared.
-        if a in named and b in named and named[a].wanted == named[b].wanted:
-            for key in _shared(table, (a, MODEL), (b, MODEL), PRIMARY):
-                yield (a, MODEL), (b, MODEL), key
+    """(first, second, measure) of every comparison among questions, controls first: (question, series) twice."""
     for question, series in table:
-        if series not in (MODEL, SHUFFLED):
-            for key in _shared(table, (question, MODEL), (question, series)):
-                yield (question, MODEL), (question, series), key
+        if series.startswith(CONTROL):
+            yield from _all(table, (question, MODEL), (question, series))
+    for a, b in crossed(asked):
+        yield from _all(table, (a, MODEL), (b, MODEL), primary=True)
+    for question, series in table:
+        if series != MODEL and not series.startswith(CONTROL):
+            yield from _all(table, (question, MODEL), (question, series))
 
 
-def verdict(low: float | None, high: float | None, *, higher: bool = False) -> str:
-    """ "better", "worse" or "undecided": where the interval of first - second lies relative to 0."""
+def crossed(asked: Sequence[Question]) -> Iterator[tuple[str, str]]:
+    """Questions of which the first is given more than the second, of the same frames."""
+    for a in asked:
+        for b in asked:
+            # Errors over different frames cannot be compared.
+            if a.of and not b.of and a.wanted == b.wanted:
+                yield a.name, b.name
+
+
+def _all(
+    table: Table, first: tuple[str, str], second: tuple[str, str], primary: bool = False
+) -> Iterator[tuple[tuple[str, str], tuple[str, str], str]]:
+    """Every measure that both have."""
+    for key in table.get(first, {}):
+        if key in table.get(second, {}) and (spec(key).primary or not primary):
+            yield first, second, key
+
+
+def verdict(low: float | None, high: float | None, *, better: str | None = "lower", control: bool = False) -> str:
+    """Where the interval of first - second lies relative to 0, for a measure of which less or more is `better`.
+
+    "better", "worse"; "differs" where neither direction is better; "undecided", or for a control "no effect seen",
+    where it holds 0.
+    """
     if low is None or high is None or low <= 0 <= high:
-        return "undecided"
-    return "better" if (low > 0) == higher else "worse"
+        return NO_EFFECT if control else "undecided"
+    if better is None:
+        return "differs"
+    return "better" if (low > 0) == (better == "higher") else "worse"
 
 
 def losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each pair in which the first does not win by every measure."""
+    """A sentence for each pair in which the first does not win by every main measure."""
     out = []
     for first, second in dict.fromkeys((row["first"], row["second"]) for row in rows):
-        mine = [row for row in rows if (row["first"], row["second"]) == (first, second)]
+        mine = [r for r in rows if (r["first"], r["second"]) == (first, second) and spec(r["measure"]).better]
         lost = [row for row in mine if row["verdict"] != "better"]
         if lost:
             worse = any(row["verdict"] == "worse" for row in lost)
@@ -88,16 +141,4 @@ def _label(place: tuple[str, str]) -> str:
     question, series = place
     if series == MODEL:
         return question
-    return f"{question} with {series}" if series == SHUFFLED else series
-
-
-def _shared(
-    table: Table, first: tuple[str, str], second: tuple[str, str], kinds: Sequence[str] | None = None
-) -> list[str]:
-    """The measures that both have, of the named kinds (None: all)."""
-    keys = [k for k in table.get(first, {}) if k in table.get(second, {})]
-    return [k for k in keys if kinds is None or _kind(k) in kinds]
-
-
-def _kind(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
+    return f"{question} with {series}" if series.startswith(CONTROL) else series

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from ..data.source import Dataset, Episode
 from ..data.window import Windows, offsets
 from ..dice import seed_of
 from ..modality import Signal
+from .dense import MOVING
+from .kinds import camera_of
 
-APART = 2.0  # seconds between a window and the one whose actions stand in for its own
+APART = 2.0  # seconds between a window and the one whose values stand in for its own, in one episode
+MANY = 10  # episodes; with as many, a block is a whole episode
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Place:
 
 
 class HeldOut:
-    """Every `stride`-th window of `episodes` in which all modalities lie inside the episode.
+    """Every `stride`-th window of `episodes` in which all modalities lie inside the episode; at most `count` of them.
 
     `absent` are the names that the data lack. Conditions may reach back beyond an episode's start, as in training.
     Errors: ValueError for an episode that is not there, or where no window fits.
@@ -47,64 +51,110 @@ class HeldOut:
         modalities: Sequence[str],
         episodes: Sequence[int],
         stride: int = 1,
+        count: int | None = None,
     ) -> None:
         self.dataset = dataset.only(episodes)
         self.signals = dict(signals)
         self.fps = dataset.facts.fps
-        windows = Windows(self.dataset, self.signals, stride)
-        self.absent = windows.absent
-        due = [offsets(signals[n], self.fps) for n in modalities if n in windows.present]
+        self._windows = Windows(self.dataset, self.signals)
+        self._first = dict(
+            zip(
+                (e.index for e in self.dataset.episodes),
+                accumulate((e.length for e in self.dataset.episodes), initial=0),
+                strict=False,
+            )
+        )
+        self.absent = self._windows.absent
+        due = [offsets(signals[n], self.fps) for n in modalities if n in self._windows.present]
         self.first = min((min(o) for o in due), default=0)
         self.last = max((max(o) for o in due), default=0)
-        self.places = tuple(p for e in self.dataset.episodes for p in self._places(e, windows.present, stride))
+        self.places = spread(self.fitting(stride), count)
         if not self.places:
             longest = max(e.length for e in self.dataset.episodes)
             raise ValueError(
                 f"no window fits: it spans {self.last - self.first + 1} data frames, and the longest of the held-out "
                 f"episodes has {longest}"
             )
+        self.by_episode = len({p.episode for p in self.places}) >= MANY
 
-    def _places(self, episode: Episode, present: Sequence[str], stride: int) -> Iterator[Place]:
+    def fitting(self, stride: int, more: int = 0) -> tuple[Place, ...]:
+        """Every `stride`-th place whose window, and `more` data frames behind it, lie inside the episode."""
+        return tuple(p for e in self.dataset.episodes for p in self._places(e, stride, more))
+
+    def _places(self, episode: Episode, stride: int, more: int) -> Iterator[Place]:
+        present = self._windows.present
         if all(self.dataset.has(episode.index, self.signals[n].key) for n in present):
             for frame in range(0, episode.length, stride):
-                if frame + self.first >= 0 and frame + self.last < episode.length:
+                if frame + self.first >= 0 and frame + self.last + more < episode.length:
                     yield Place(episode.index, frame)
 
     def block(self, place: Place) -> tuple[int, int]:
-        """(episode, second): windows of one second of an episode are one block."""
-        return place.episode, int(place.frame / self.fps)
+        """What windows that belong together share: (episode, second), or (episode, 0) where there are many episodes."""
+        return place.episode, 0 if self.by_episode else int(place.frame / self.fps)
 
     def batches(self, size: int, places: Sequence[Place] | None = None) -> Iterator[tuple[list[Place], Batch, Dataset]]:
-        """(places, raw batch, data to read baselines from), at most `size` windows of one episode at a time.
+        """(places, raw batch, data to read baselines from), at most `size` windows at a time.
 
-        An episode's cameras are decoded once.
+        Where windows lie close, an episode's cameras are decoded once and a batch is of one episode.
         """
         places = self.places if places is None else places
-        for episode in dict.fromkeys(p.episode for p in places):
-            mine = [p for p in places if p.episode == episode]
+        mine = {e: [p for p in places if p.episode == e] for e in dict.fromkeys(p.episode for p in places)}
+        if not self._close(mine):
+            for begin in range(0, len(places), size):
+                part = list(places[begin : begin + size])
+                yield part, self.gather(part), self.dataset
+            return
+        for episode, its in mine.items():
             data = self.dataset.only([episode])
             data = data if isinstance(data, Cached) else Cached(data, self.signals)
             windows = Windows(data, self.signals)
-            for begin in range(0, len(mine), size):
-                part = mine[begin : begin + size]
+            for begin in range(0, len(its), size):
+                part = its[begin : begin + size]
                 samples = [windows[p.frame] for p in part]
                 yield part, collate(samples, range(len(part)), self.signals), data
 
-    def strangers(self, seed: int) -> dict[Place, Place]:
-        """For each place another of the same episode at least `APART` seconds away; places without one are left out."""
+    def _close(self, mine: Mapping[int, Sequence[Place]]) -> bool:
+        """Whether the windows need more frames of a video than there are."""
+        videos = [int(s.shape[0] or 0) for s in self.signals.values() if s.kind == "video"]
+        lengths = {e.index: e.length for e in self.dataset.episodes}
+        return max(videos, default=0) * sum(map(len, mine.values())) > sum(lengths[e] for e in mine)
+
+    def gather(self, places: Sequence[Place]) -> Batch:
+        """The raw batch of any places, read one by one."""
+        samples = [self._windows[self._first[p.episode] + p.frame] for p in places]
+        return collate(samples, range(len(places)), self.signals)
+
+    def strangers(self, seed: int, places: Sequence[Place] | None = None) -> dict[Place, Place]:
+        """For each place one of another episode; in a single episode one at least `APART` seconds away.
+
+        Places without one are left out.
+        """
+        places = self.places if places is None else places
+        others = {e: [p for p in places if p.episode != e] for e in {p.episode for p in places}}
         found = {}
-        for episode in dict.fromkeys(p.episode for p in self.places):
-            mine = [p for p in self.places if p.episode == episode]
-            for place in mine:
-                far = [p for p in mine if abs(p.frame - place.frame) >= APART * self.fps]
-                if far:
-                    pick = seed_of(seed, "stranger", place.episode, place.frame) % len(far)
-                    found[place] = far[pick]
+        for place in places:
+            far = others[place.episode] or [p for p in places if abs(p.frame - place.frame) >= APART * self.fps]
+            if far:
+                found[place] = far[seed_of(seed, "stranger", place.episode, place.frame) % len(far)]
         return found
 
-    def numbers(self, name: str, places: Sequence[Place]) -> Tensor:
-        """(B, T', *S', C') float32: the values of one vector signal at each place."""
+    def moving(self, name: str, places: Sequence[Place], data: Dataset) -> Tensor | None:
+        """(B, T', H, W) bool: the pixels of a map or picture that truly move; None where its camera has no flow."""
         signal = self.signals[name]
-        due = np.array(offsets(signal, self.fps))
-        rows = [self.dataset.read(p.episode, signal.key, (p.frame + due).tolist()) for p in places]
-        return torch.from_numpy(np.stack([np.asarray(r, np.float32) for r in rows]))
+        if len(signal.shape) != 4 or None in signal.shape[1:3]:
+            return None
+        notes = getattr(data, "dense", {})
+        keys = [k for k, note in notes.items() if note["kind"] == "flow" and note.get("steps", 1) > 0]
+        key = next((k for k in keys if camera_of(k) == camera_of(signal.key)), None)
+        if key is None or not all(data.has(p.episode, key) for p in places):
+            return None
+        size, due = (int(signal.shape[1] or 0), int(signal.shape[2] or 0)), np.array(offsets(signal, self.fps))
+        flows = [np.asarray(data.read(p.episode, key, (p.frame + due).tolist(), size)) for p in places]
+        return torch.from_numpy(np.hypot(*np.moveaxis(np.stack(flows)[..., :2], -1, 0)) > MOVING)
+
+
+def spread(places: Sequence[Place], count: int | None) -> tuple[Place, ...]:
+    """At most `count` of the places, spread evenly; None: all."""
+    if count is None or len(places) <= count:
+        return tuple(places)
+    return tuple(places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count))

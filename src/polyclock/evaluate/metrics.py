@@ -11,17 +11,6 @@ from ..errors import missing
 MOST_DECIBELS = 100.0
 KERNEL = 11  # pixels to a side of the Gaussian window of SSIM
 
-# What each measure is called and in which unit it is.
-UNITS = {
-    "error": "standard deviations of the training data",
-    "rmse": "units of the data",
-    "mse": "squared pixels in [0, 1]",
-    "psnr": "dB",
-    "ssim": "1 is the same picture",
-}
-HIGHER_IS_BETTER = ("psnr", "ssim")
-PRIMARY = ("error", "mse")  # what two questions are compared by
-
 
 def scaled_error(predicted: Tensor, true: Tensor, scale: Tensor) -> Tensor:
     """(B, T, C) twice, scale (C,) -> (B,) mean of |predicted - true| / scale; dimensions of scale 0 are left out.
@@ -43,6 +32,13 @@ def mse(predicted: Tensor, true: Tensor) -> Tensor:
     """uint8 (B, T, H, W, C) twice -> (B,) mean squared difference of pixels in [0, 1]."""
     _check(predicted, true)
     return ((predicted.double() - true.double()) / 255).square().flatten(1).mean(1)
+
+
+def mse_moving(predicted: Tensor, true: Tensor, moving: Tensor) -> Tensor:
+    """uint8 (B, T, H, W, C) twice, moving (B, T, H, W) bool -> (B,) `mse` of pixels that move; NaN where none does."""
+    _check(predicted, true)
+    each = ((predicted.double() - true.double()) / 255).square().mean(-1)
+    return (each * moving).flatten(1).sum(1) / moving.flatten(1).sum(1)
 
 
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
@@ -75,22 +71,6 @@ def ssim(predicted: Tensor, true: Tensor) -> Tensor:
 def is_picture(values: Tensor) -> bool:
     """Whether values (B, T, H, W, C) are 8-bit pictures, as against depth, flow and other planes of numbers."""
     return values.ndim == 5 and values.dtype == torch.uint8
-
-
-def measure(predicted: Tensor, true: Tensor, scale: Tensor | None) -> dict[str, Tensor]:
-    """All measures that fit: {"mse", "psnr", "ssim"} of pictures, {"error", "rmse"} of numbers; each (B,) float64.
-
-    scale (C,): the unit of `error`; None: `error` is left out.
-    """
-    if is_picture(true):
-        return {"mse": mse(predicted, true), "psnr": psnr(predicted, true), "ssim": ssim(predicted, true)}
-    found = {"rmse": rmse(predicted, true)}
-    return found if scale is None else {"error": scaled_error(predicted, true, scale), **found}
-
-
-def unit(key: str) -> str:
-    """The unit of a measure, "video.mse" or "mse"."""
-    return UNITS[key.rsplit(".", 1)[-1]]
 
 
 def _check(predicted: Tensor, true: Tensor) -> None:

@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .compare import SHUFFLED
+from .compare import CONTROL
+from .kinds import MEASURES, spec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = ("error", "mse", "ssim")  # rmse and psnr say the same of a pair as error and mse
+# Paired differences by these; rmse and psnr, say, tell the same of a pair as error and mse.
+SHOWN = {name for name, measure in MEASURES.items() if measure.primary} | {"ssim", "explained"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table of text: the first column names the row; `quiet` rows are baselines and controls."""
+    """A table of text: the first column names the row; `quiet` rows are baselines."""
 
     title: str
     columns: tuple[str, ...]
@@ -25,6 +27,11 @@ class Grid:
 
 
 def grids(document: Mapping[str, Any]) -> list[Grid]:
+    """All there is to see but the paired differences: errors, controls, probes."""
+    return [*errors(document), *(g for g in (controls(document), *probes(document)) if g.rows)]
+
+
+def errors(document: Mapping[str, Any]) -> list[Grid]:
     """One grid per modality: a row per question, then what stands beside; cells "mean (low to high)"."""
     rows: dict[str, dict[str, dict[str, str]]] = {}
     loud: set[tuple[str, str]] = set()
@@ -33,8 +40,8 @@ def grids(document: Mapping[str, Any]) -> list[Grid]:
         label, text = series or question, cell(found)
         if not series:
             loud.add((modality, label))
-        # A baseline is one row where it is the same beside every question; a control belongs to its question.
-        if series == SHUFFLED or rows.get(modality, {}).get(label, {}).get(kind, text) != text:
+        # A baseline is one row where it is the same beside every question.
+        if rows.get(modality, {}).get(label, {}).get(kind, text) != text:
             label = f"{question}, {series}"
         rows.setdefault(modality, {}).setdefault(label, {})[kind] = text
     out = []
@@ -48,16 +55,32 @@ def grids(document: Mapping[str, Any]) -> list[Grid]:
 
 
 def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """(question, series or "" for the model, measure, interval) of every error."""
+    """(question, series or "" for the model, measure, interval) of every error but those of controls."""
     for question, answer in document["questions"].items():
         for series, measures in {"": answer["errors"], **answer["beside"]}.items():
             for key, found in measures.items():
-                yield question, series, key, found
+                if not series.startswith(CONTROL):
+                    yield question, series, key, found
+
+
+def controls(document: Mapping[str, Any]) -> Grid:
+    """Every number beside its value for the inputs of another window."""
+    body = tuple(
+        (r["second"], r["measure"], number(r["first_mean"]), number(r["second_mean"]), span(r), r["verdict"])
+        for r in document["comparisons"]
+        if f"with {CONTROL}" in r["second"]
+    )
+    columns = ("question", "measure", "true inputs", "shuffled", "95 % interval of the difference", "true inputs are")
+    return Grid(title="do the inputs matter?", columns=columns, rows=body, quiet=(False,) * len(body))
 
 
 def paired(document: Mapping[str, Any]) -> Grid:
-    """The paired comparisons by their main measures."""
-    found = [row for row in document["comparisons"] if row["measure"].rsplit(".", 1)[-1] in SHOWN]
+    """The paired comparisons with other questions and baselines, by their main measures."""
+    found = [
+        row
+        for row in document["comparisons"]
+        if row["measure"].rsplit(".", 1)[-1] in SHOWN and f"with {CONTROL}" not in row["second"]
+    ]
     body = tuple(
         (f"{row['first']} - {row['second']}", row["measure"], number(row["mean"]), span(row), row["verdict"])
         for row in found
@@ -66,27 +89,59 @@ def paired(document: Mapping[str, Any]) -> Grid:
     return Grid(title="paired differences", columns=columns, rows=body, quiet=(False,) * len(body))
 
 
+def probes(document: Mapping[str, Any]) -> list[Grid]:
+    """One grid per probe: a row per measure, what stands beside it, and whether it is told apart from its control."""
+    out = []
+    for name, probe in document.get("probes", {}).items():
+        found = {
+            (label, key): {"": row} | {s: m[key] for s, m in part["beside"].items() if key in m}
+            for label, part in probe["rows"].items()
+            for key, row in part["errors"].items()
+            if key.rsplit(".", 1)[-1] in SHOWN or spec(key).better is None
+        }
+        series = tuple(dict.fromkeys(s for cells in found.values() for s in cells if s))
+        verdicts = {
+            (row["first"], row["measure"]): row["verdict"]
+            for row in probe["comparisons"]
+            if f"with {CONTROL}" in row["second"]
+        }
+        body = tuple(
+            (*at, *(cell(cells[s]) if s in cells else "-" for s in ("", *series)), verdicts.get(at, "-"))
+            for at, cells in found.items()
+        )
+        columns = (f"{probe['windows']} windows", "measure", "value", *series, "beside shuffled")
+        out.append(Grid(title=name, columns=columns, rows=body, quiet=(False,) * len(body)))
+    return out
+
+
 def show(document: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print an evaluation document: errors by question, paired comparisons, notes."""
+    """Print an evaluation document: errors by question, controls, probes, paired comparisons, notes."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = console or Console()
     data = document["data"]
-    console.print(f"{data['windows']} windows in {data['blocks']} blocks of 1 s; means with 95 % intervals")
+    blocks = "1 s" if data.get("block", "second") == "second" else "an episode"
+    console.print(f"{data['windows']} windows in {data['blocks']} blocks of {blocks}; means with 95 % intervals")
     for grid in [*grids(document), paired(document)]:
         if not grid.rows:
             continue
         # Text, not str: names come from data, and rich would read [brackets] in them as markup.
         table = Table(title=Text(grid.title), title_justify="left")
         for i, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if i else "left", overflow="fold")
+            table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
         for row, quiet in zip(grid.rows, grid.quiet, strict=True):
             table.add_row(*(Text(value) for value in row), style="dim" if quiet else None)
         console.print(table)
-    for note in document["notes"]:
+    for note in notes(document):
         console.print(Text(f"- {note}"))
+
+
+def notes(document: Mapping[str, Any]) -> list[str]:
+    """What was noted of the questions and of every probe."""
+    said = [f"{name}: {note}" for name, probe in document.get("probes", {}).items() for note in probe["notes"]]
+    return [*document["notes"], *said]
 
 
 def cell(found: Mapping[str, Any]) -> str:

@@ -95,8 +95,9 @@ def evaluation(run: Run) -> list[Markup]:
     plural = "s" if len(data["episodes"]) > 1 else ""
     about = (
         f"Held-out episode{plural} {spans(data['episodes'])}: {data['windows']} windows in {data['blocks']} blocks of "
-        f"one second, {settings['steps']} solver steps. In brackets: 95\u00a0% intervals from resampled blocks. "
-        "Errors of actions are in standard deviations of the training data; mse is of pixels in [0, 1]."
+        f"one {data.get('block', 'second')}, {settings['steps']} solver steps. In brackets: 95\u00a0% intervals from "
+        "resampled blocks. Errors of actions are in standard deviations of the training data; mse is of pixels in "
+        "[0, 1]."
     )
     out = [element("p", about)]
     for grid in grids(document):

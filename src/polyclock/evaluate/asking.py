@@ -1,0 +1,63 @@
+"""Questions asked of a model about a batch of windows, with noise that depends on each window alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..batch import Batch
+from ..dice import Dice
+from ..model import WorldModel, encode_signal
+from ..solver import sample
+from .held_out import Place
+from .questions import Question
+
+Values = Mapping[str, Tensor | list[str]]
+Answer = dict[str, Tensor]
+
+
+@dataclass
+class Asking:
+    """Questions about one batch: encoded once, its noise a function of (seed, window, turn) alone."""
+
+    model: WorldModel
+    places: Sequence[Place]
+    batch: Batch
+    steps: int = 10
+    seed: int = 0
+    latent: Batch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latent = self.model.encode(self.batch, self._dice(0))
+        self._known: dict[str, Answer] = {}
+
+    def _dice(self, turn: int) -> Dice:
+        return Dice(self.seed, turn, [p.number for p in self.places], self.model.device)
+
+    def ask(self, question: Question, instead: Values | None = None, turn: int = 0) -> Answer:
+        """name -> raw (B, T', *S', C') on the CPU for everything wanted that the data have.
+
+        `instead` replaces what is given, as `values` has it; each turn has its own noise.
+        """
+        model, dice = self.model, self._dice(turn)
+        values = self.values((*question.given, *question.conditions)) | dict(instead or {})
+        shapes = {n: [int(s or 0) for s in model.modalities[n].shape] for n in question.tokens}
+        noise = {n: dice.normal(f"start.{n}", *shape) for n, shape in shapes.items()}
+        out = sample(model, question.query, steps=self.steps, seed=self.seed, noise=noise, decode=False, **values)
+        return {n: model.codec(n).decode(out[n]).cpu() for n in question.wanted}
+
+    def answer(self, question: Question) -> Answer:
+        """`ask`, remembered: what the model says of the windows as they are."""
+        if question.name not in self._known:
+            self._known[question.name] = self.ask(question)
+        return self._known[question.name]
+
+    def values(self, names: Sequence[str]) -> dict[str, Tensor | list[str]]:
+        """name -> what `ask` gives: latents of modalities, raw values of conditions (these are always taken raw)."""
+        return {n: (self.latent if n in self.model.modalities else self.batch).values[n] for n in names}
+
+    def encoded(self, name: str, raw: Tensor) -> Tensor:
+        """Raw (B, T', *S', C') of a modality -> its latent on the model's device."""
+        return encode_signal(self.model.codec(name), raw.to(self.model.device), name, self._dice(0))

@@ -1,0 +1,205 @@
+"""What the training data alone would answer: their spread, their mean, and what lies at their most similar picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.source import Dataset
+from ..data.window import offsets
+from ..modality import Signal
+from .held_out import HeldOut, Place
+from .kinds import DENSE, NUMBERS, PICTURE, camera_of
+from .questions import Question
+
+AVERAGED = 1000  # training frames, spread evenly, that a mean map is taken over
+SEARCHED = 4000  # training pictures, spread evenly, among which the nearest is sought
+SIDE = 16  # pixels to a side of the pictures that are compared
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean (C,) and population standard deviation (C,), float32, of a column; std is 0 where it never moves."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def spread_of(training: Dataset, key: str) -> Spread:
+    """Statistics over all frames of all episodes of `training`. Errors: ValueError where it has no such column."""
+    arrays = [np.asarray(a, np.float64) for a in training.column(key)]
+    if not arrays:
+        raise ValueError(f"the training episodes have no column {key!r}, which gives errors their unit")
+    rows = np.concatenate([a.reshape(-1, a.shape[-1]) for a in arrays])
+    mean, std = rows.mean(0), rows.std(0)
+    # What is left of a constant after rounding is no spread.
+    std[std <= np.maximum(1e-6 * np.abs(mean), 1e-12)] = 0.0
+    return Spread(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+
+
+class Reference:
+    """The training episodes, asked what they know; each thing is read when it is first needed."""
+
+    def __init__(self, training: Dataset, held: HeldOut, kinds: Mapping[str, str], names: Sequence[str]) -> None:
+        self.training, self.held, self.kinds = training, held, kinds
+        self.signals: Mapping[str, Signal] = held.signals
+        here = [n for n in names if n not in held.absent and kinds.get(n) == NUMBERS]
+        vectors = [n for n in here if self.signals[n].kind == "vector"]
+        self.spreads = {n: spread_of(training, self.signals[n].key) for n in vectors}
+        self._means: dict[str, np.ndarray] = {}
+        self._galleries: dict[str, Gallery | None] = {}
+
+    def mean_map(self, name: str) -> np.ndarray | None:
+        """(*S', C'): the map of a dense signal that the training frames have on average; None where they lack it."""
+        signal = self.signals[name]
+        if name not in self._means:
+            frames = list(self._frames(signal.key, AVERAGED))
+            if not frames:
+                return None
+            rows = [self._read(episode, signal, due) for episode, due in frames]
+            self._means[name] = AVERAGES[self.kinds[name]](np.concatenate(rows).astype(np.float32))
+        return self._means[name]
+
+    def nearest(self, name: str, question: Question, places: Sequence[Place], data: Dataset) -> np.ndarray | None:
+        """(B, T', *S', C') of a dense signal: what the training data hold at the picture most like the one given.
+
+        For each frame that is asked for the given picture nearest in time is looked up among the training pictures of
+        that camera; the map that lies as far behind the picture found as the frame behind the one given is the answer.
+        None where no picture is given or the training data lack picture or map.
+        """
+        signal, seen = self.signals[name], self._seen(name, question)
+        if seen is None or not any(self.training.has(e.index, signal.key) for e in self.training.episodes):
+            return None
+        key, shown = seen
+        gallery = self._gallery(key)
+        if gallery is None:
+            return None
+        wanted = offsets(signal, self.held.fps)
+        beside = [min(shown, key=lambda s, o=o: (abs(s - o), s)) for o in wanted]
+        lengths = {e.index: e.length for e in data.episodes}
+        return np.stack([
+            self._found(signal, gallery, _small(data, p, key, beside, lengths[p.episode]), wanted, beside)
+            for p in places
+        ])  # fmt: skip
+
+    def _found(
+        self, signal: Signal, gallery: Gallery, pictures: np.ndarray, wanted: Sequence[int], beside: Sequence[int]
+    ) -> np.ndarray:
+        """(T', *S', C') at the training frames nearest to pictures (T', N), each moved on by wanted - beside."""
+        rows = []
+        for i in range(len(wanted)):
+            episode, frame = gallery.nearest(pictures[i])
+            due = min(max(frame + wanted[i] - beside[i], 0), self._lengths[episode] - 1)
+            rows.append(self._read(episode, signal, [due]))
+        return np.concatenate(rows)
+
+    def _seen(self, name: str, question: Question) -> tuple[str, list[int]] | None:
+        """(column, data frames from the anchor) of the pictures that a question gives, its own camera's first."""
+        found: dict[str, list[int]] = {}
+        for given in (*question.given, *question.conditions):
+            signal = self.signals[given]
+            if self.kinds.get(given) == PICTURE:
+                due = offsets(signal, self.held.fps)
+                # Of what is also wanted only the first frames are given.
+                found.setdefault(signal.key, []).extend(due[: question.wanted.get(given, len(due))])
+        own = camera_of(self.signals[name].key)
+        keys = sorted((k for k in found if found[k]), key=lambda k: camera_of(k) != own)
+        return (keys[0], found[keys[0]]) if keys else None
+
+    def _gallery(self, key: str) -> Gallery | None:
+        if key not in self._galleries:
+            pictures, where = [], []
+            for episode, due in self._frames(key, SEARCHED):
+                pictures.append(_flat(self.training.read(episode, key, due, (SIDE, SIDE))))
+                where += [(episode, frame) for frame in due]
+            self._galleries[key] = Gallery(np.concatenate(pictures), where) if where else None
+        return self._galleries[key]
+
+    def _read(self, episode: int, signal: Signal, frames: Sequence[int]) -> np.ndarray:
+        size = (int(signal.shape[1] or 0), int(signal.shape[2] or 0)) if signal.kind == "video" else None
+        return np.asarray(self.training.read(episode, signal.key, frames, size))
+
+    def _frames(self, key: str, count: int) -> Iterator[tuple[int, list[int]]]:
+        """(episode, frames): about `count` training frames that have a column, spread evenly."""
+        episodes = [e for e in self.training.episodes if self.training.has(e.index, key)]
+        step = max(1, -(-sum(e.length for e in episodes) // count))
+        for e in episodes:
+            yield e.index, list(range(0, e.length, step))
+
+    @cached_property
+    def _lengths(self) -> dict[int, int]:
+        return {e.index: e.length for e in self.training.episodes}
+
+
+class Gallery:
+    """Small training pictures (n, N) float32 and where they come from: (episode, frame) each."""
+
+    def __init__(self, pictures: np.ndarray, where: Sequence[tuple[int, int]]) -> None:
+        self.pictures, self.where = pictures, where
+        self._squares = np.square(pictures).sum(1)
+
+    def nearest(self, picture: np.ndarray) -> tuple[int, int]:
+        """The place of the picture with the smallest mean squared difference to picture (N,)."""
+        return self.where[int(np.argmin(self._squares - 2 * self.pictures @ picture))]
+
+
+def _small(data: Dataset, place: Place, key: str, due: Sequence[int], length: int) -> np.ndarray:
+    """(T', N): the pictures `due` data frames from a place, small; beyond an episode's ends the end picture."""
+    frames = np.clip(place.frame + np.array(due), 0, length - 1).tolist()
+    return _flat(data.read(place.episode, key, frames, (SIDE, SIDE)))
+
+
+def _flat(pictures: object) -> np.ndarray:
+    values = np.asarray(pictures, np.float32) / 255
+    return values.reshape(len(values), -1)
+
+
+def _mean_depth(rows: np.ndarray) -> np.ndarray:
+    """(n, H, W, 1) -> the mean of what is known at each pixel; 0, unknown, where it never is."""
+    known = (rows > 0).sum(0)
+    return rows.sum(0) / np.maximum(known, 1)
+
+
+def _mean_flow(rows: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) -> the mean motion at each pixel, occluded nowhere."""
+    return np.concatenate([rows[..., :2].mean(0), np.zeros_like(rows[0, ..., :1])], -1)
+
+
+def _usual(ids: np.ndarray) -> np.ndarray:
+    """(n, H, W) -> (H, W): the most frequent number of each pixel, the smallest of equals."""
+    numbers = np.unique(ids)
+    return numbers[np.stack([(ids == i).sum(0) for i in numbers]).argmax(0)]
+
+
+def _mean_labels(rows: np.ndarray) -> np.ndarray:
+    """(n, H, W, 2) -> the most frequent instance and class of each pixel."""
+    return np.stack([_usual(rows[..., 0]), _usual(rows[..., 1])], -1).astype(np.int32)
+
+
+def _mean_surface(rows: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) -> the most frequent part of each pixel, with its mean u and v there."""
+    part = _usual(rows[..., 0])
+    there = (rows[..., 0] == part)[..., None]
+    return np.concatenate([part[..., None], (rows[..., 1:] * there).sum(0) / there.sum(0)], -1)
+
+
+def _mean_skeleton(rows: np.ndarray) -> np.ndarray:
+    """(n, K, 3) -> the mean place of each joint where it is visible, visible if it mostly is."""
+    seen = rows[..., 2:] > 0
+    place = (rows[..., :2] * seen).sum(0) / np.maximum(seen.sum(0), 1)
+    return np.concatenate([place, seen.mean(0) >= 0.5], -1)
+
+
+AVERAGES = {
+    "depth": _mean_depth,
+    "flow": _mean_flow,
+    "segmentation": _mean_labels,
+    "surface": _mean_surface,
+    "skeleton": _mean_skeleton,
+}
+assert set(AVERAGES) == set(DENSE)

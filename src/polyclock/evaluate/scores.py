@@ -1,0 +1,96 @@
+"""Collects what every question answered, window by window, beside its baselines and its control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ..data.source import Dataset
+from .asking import Answer, Asking
+from .baselines import baselines
+from .compare import MODEL, Table
+from .held_out import HeldOut, Place
+from .kinds import About, about, measure
+from .questions import Question
+from .reference import Reference
+
+
+class Scores:
+    """Measures by window: table[label, series]["video.mse"][place]."""
+
+    def __init__(self, held: HeldOut, reference: Reference) -> None:
+        self.held, self.reference = held, reference
+        self.table: Table = {}
+        self._moving: dict[tuple, Tensor | None] = {}
+
+    def about(self, name: str) -> About:
+        """What measures must know of a signal."""
+        spread = self.reference.spreads.get(name)
+        scale = None if spread is None else spread.std
+        return about(self.held.signals[name], self.reference.kinds[name], self.held.dataset, scale)
+
+    def add(
+        self,
+        label: str,
+        series: str,
+        places: Sequence[Place],
+        answer: Answer,
+        true: Mapping[str, Tensor | list[str]],
+        wanted: Mapping[str, int],
+        data: Dataset | None = None,
+    ) -> None:
+        """Score answer[name] (B, T', *S', C') against true[name], from data frame wanted[name] on.
+
+        data: to read from which pixels move; None: that is not asked.
+        """
+        for name, guess in answer.items():
+            first, value = wanted[name], true[name]
+            assert isinstance(value, Tensor)
+            moving = None if data is None else self._moves(name, places, data)
+            found = measure(
+                guess[:, first:], value[:, first:], self.about(name), None if moving is None else moving[:, first:]
+            )
+            for kind, numbers in found.items():
+                self.put(label, series, f"{name}.{kind}", places, numbers.numpy())
+
+    def put(self, label: str, series: str, key: str, places: Sequence[Place], numbers: np.ndarray) -> None:
+        """Numbers (B,) or (B, k) of one measure, "action.coverage", say; windows where nothing counts are left out."""
+        rows = self.table.setdefault((label, series), {}).setdefault(key, {})
+        for place, number in zip(places, numbers, strict=True):
+            if np.isfinite(number).all():
+                rows[place] = number if number.ndim else float(number)
+
+    def answered(self, question: Question, asking: Asking, data: Dataset) -> None:
+        """Ask, and score the answer and its baselines."""
+        true = {n: asking.batch.values[n] for n in question.wanted}
+        places = asking.places
+        self.add(question.name, MODEL, places, asking.answer(question), true, question.wanted, data)
+        for name, value in true.items():
+            assert isinstance(value, Tensor)
+            for series, guess in baselines(name, value, question, places, data, self.reference).items():
+                self.add(question.name, series, places, {name: guess}, {name: value}, question.wanted, data)
+
+    def controlled(
+        self, question: Question, asking: Asking, others: Asking, keep: Sequence[int], data: Dataset
+    ) -> None:
+        """Ask again with the inputs in question those of `others`, window by window, and the same noise.
+
+        keep: the windows that have another.
+        """
+        if not question.varied or not keep:
+            return
+        found = asking.ask(question, others.values(question.varied))
+        answer = {n: v[keep] for n, v in found.items()}
+        true = {n: asking.batch.tensor(n)[keep] for n in answer}
+        self.add(question.name, question.control, [asking.places[j] for j in keep], answer, true, question.wanted, data)
+
+    def _moves(self, name: str, places: Sequence[Place], data: Dataset) -> Tensor | None:
+        """`HeldOut.moving`, kept for the batch at hand."""
+        key = (self.held.signals[name], tuple(places))
+        if key not in self._moving:
+            if len(self._moving) > 16:
+                self._moving.clear()
+            self._moving[key] = self.held.moving(name, places, data)
+        return self._moving[key]
