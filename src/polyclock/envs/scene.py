@@ -66,6 +66,7 @@ class Scene:
         self._scene = mujoco.MjvScene(model, maxgeom=LARGEST)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, width, height)
+        self._option.sitegroup[:] = 0  # markers are no things: a drawn goal would show the policy where it is
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._context.make_current()
