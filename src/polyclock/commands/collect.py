@@ -11,7 +11,10 @@ from ..errors import unknown
 if TYPE_CHECKING:
     from ..envs.collect import Source, Told
 
-WORLDS = {"metaworld/TASK[,TASK...]": "scripted experts of a robot arm at a table; episodes of each task"}
+WORLDS = {
+    "metaworld/TASK[,TASK...]": "scripted experts of a robot arm at a table; --episodes of each task",
+    "people": "one or two people who walk, wave, squat, jump, throw or lift, filmed in rooms; --clips in all",
+}
 TEXT = """Make a LeRobot v3 data set in a simulated world: colour, depth, flow, segmentation, surface map, skeleton and
 camera of every frame, all exact. The same command goes on with what was interrupted, and more --episodes add to it.
 
@@ -31,6 +34,8 @@ def run(words: Sequence[str]) -> int:
     world = words[0]
     if world.startswith("metaworld/"):
         source, out, workers = _tabletop(world, text, words[1:])
+    elif world == "people":
+        source, out, workers = _people(world, text, words[1:])
     else:
         raise unknown("world", world, WORLDS)
     from ..envs.collect import collect
@@ -53,8 +58,18 @@ def _tabletop(world: str, text: str, words: Sequence[str]) -> tuple[Source, str,
     return flags.settings(TabletopSource, given | {"lines": tasks}), out, workers
 
 
-def _parser(world: str, text: str) -> flags.Parser:
-    parser = flags.Parser(f"collect {world}", text, usage=f"polyclock collect {world} --episodes N --out DIR [flags]")
+def _people(world: str, text: str, words: Sequence[str]) -> tuple[Source, str, int | None]:
+    from ..envs.people import PeopleSource
+
+    parser = _parser(world, text, "--clips")
+    parser.add_flags("world", flags.of_dataclass(PeopleSource))
+    given = parser.take(words)
+    out, workers = given.pop("out"), given.pop("workers", None)
+    return flags.settings(PeopleSource, given), out, workers
+
+
+def _parser(world: str, text: str, count: str = "--episodes") -> flags.Parser:
+    parser = flags.Parser(f"collect {world}", text, usage=f"polyclock collect {world} {count} N --out DIR [flags]")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="a new folder, or one that was collected into before"
     )
@@ -73,16 +88,17 @@ class Bar:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True, highlight=False))
-        self._progress.start()
         self._stages: dict[str, int] = {}
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._stages:  # a mistake that was found before anything began gets no empty bar
+            self._progress.stop()
 
     def show(self, told: Told) -> None:
         """Draw how far it is; print the line, if there is one."""
         if told.stage not in self._stages:
+            self._progress.start()
             self._stages[told.stage] = self._progress.add_task(self.NAMES[told.stage], total=told.total)
         self._progress.update(self._stages[told.stage], completed=told.done)
         if told.line:

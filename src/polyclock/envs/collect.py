@@ -108,7 +108,7 @@ def collect(
     full, with the finished episodes left readable.
     """
     out = Path(out)
-    count = workers or min(len(os.sched_getaffinity(0)), 8)
+    count = min(len(os.sched_getaffinity(0)), 8) if workers is None else workers
     if count < 1 or source.episodes < 1:
         raise ValueError(f"workers {workers}, episodes {source.episodes}: at least 1 of each")
     wanted = source.episodes * len(source.lines)

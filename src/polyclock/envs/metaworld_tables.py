@@ -57,7 +57,8 @@ PARTS = (
 )
 WITHOUT_PARTS = ("floor", "wall", "table")
 
-# Points of the skeleton: name -> the body whose frame it is; the bodies that show it, where its own is not drawn.
+# Points of the skeleton: name -> the body whose frame it is. A joint is shown by its body and the one that carries it,
+# or by those named here. The hand's is the point whose place is observation.state: in the air above the fingers.
 JOINTS: Mapping[str, str] = {
     "base": "right_arm_base_link",
     **{f"l{i}": f"right_l{i}" for i in range(7)},
@@ -66,7 +67,7 @@ JOINTS: Mapping[str, str] = {
 SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "base": ("right_arm_base_link", "pedestal", "right_l0"),
     "l6": ("right_l5", "right_l6", "right_hand"),
-    "hand": ("hand", "right_hand"),
+    "hand": (),
 }
 LIMBS = (
     *(("base", "l0"), ("l0", "l1"), ("l1", "l2"), ("l2", "l3"), ("l3", "l4"), ("l4", "l5"), ("l5", "l6")),
