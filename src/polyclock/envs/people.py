@@ -1,0 +1,286 @@
+"""People in rooms, filmed by a moving camera: figures move by plan, balls and boxes by physics; every truth is exact.
+
+Clip k is a function of the settings and k alone. Six clips in a row hold each of the six movements once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import errors
+from ..data import dense
+from ..dice import seed_of
+from .cast import Actor, caption, draw_cast, dress
+from .collect import Columns, Unit
+from .figure import CHART, LINKS, mjcf
+from .motions import MOTIONS, SHORTEST, Held
+from .people_anatomy import PERSONS, anatomy_of, joints
+from .posing import Posed, quaternions
+from .props import Prop, draw_free, happened, paint_prop
+from .recording import Anatomy, Recording, Row
+from .rooms import Stuff, draw_room
+from .scene import Scene
+from .shots import Shot, draw_shot, extent
+
+CAMERA = "main"
+LEADS = ("walk", "wave", "squat", "jump", "throw", "lift")
+SUBSTEP = 1 / 400  # s at most, of physics
+LEAST_SIZE = 16  # px
+SEEN = 12  # pixels that a prop must show in some frame to be spoken of, at 128 px
+LET_GO = 0.4  # s after which a thrown thing may touch its thrower again
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleSource:
+    """What to film.
+
+    clips       how many
+    frames      of each
+    fps         frames a second
+    size        pixels, height and width of a picture
+    motions     movements that the clips take in turn; a second person may also stand
+    pairs       share of clips with two people
+    flow_steps  frames that optical flow spans
+    seed        of everything
+    """
+
+    clips: int
+    frames: int = 49
+    fps: float = 20
+    size: int = 128
+    motions: tuple[str, ...] = LEADS
+    pairs: float = 0.5
+    flow_steps: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for motion in self.motions:
+            if motion not in MOTIONS:
+                raise errors.unknown("movement", motion, MOTIONS)
+        seconds = (self.frames - 1) / self.fps if self.fps > 0 else 0
+        bounds = {
+            "clips": (self.clips >= 1, "1 or more"),
+            "fps": (0 < self.fps <= 200, "above 0, at most 200"),
+            "frames": (
+                seconds >= SHORTEST - 1e-6,
+                f"enough for {SHORTEST} s; at {self.fps:g} a second {int(np.ceil(SHORTEST * max(self.fps, 0))) + 1}",
+            ),
+            "size": (self.size >= LEAST_SIZE and self.size % 2 == 0, f"an even number, {LEAST_SIZE} or more"),
+            "motions": (len(self.motions) == len(set(self.motions)) > 0, "each once, and at least one"),
+            "pairs": (0 <= self.pairs <= 1, "0 to 1"),
+            "flow_steps": (self.flow_steps >= 1, "1 or more"),
+        }
+        for name, (good, possible) in bounds.items():
+            if not good:
+                raise ValueError(f"{name.replace('_', '-')} {getattr(self, name)}; possible: {possible}")
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return ("people",)
+
+    @property
+    def episodes(self) -> int:
+        return self.clips
+
+    def settings(self) -> dict[str, Any]:
+        """What the data depend on besides the number of clips."""
+        plain = asdict(self)
+        del plain["clips"]
+        return {"world": "people"} | plain
+
+    def features(self) -> dict[str, Any]:
+        """The columns; the surface map's entry names the chart of U and V."""
+        found = self.recording(anatomy_of()).features()
+        found[f"observation.surface.{CAMERA}"][dense.BLOCK]["surface_chart"] = CHART
+        return found
+
+    def recording(self, anatomy: Anatomy) -> Recording:
+        """What turns views into columns."""
+        return Recording((CAMERA,), (self.size, self.size), anatomy, self.flow_steps)
+
+    def open(self) -> PeopleMaker:
+        """What makes the clips."""
+        return PeopleMaker(self)
+
+
+class PeopleMaker:
+    """Clips of a `PeopleSource`."""
+
+    def __init__(self, source: PeopleSource) -> None:
+        self.source = source
+
+    def worth(self, unit: Unit) -> bool:
+        """Every clip is."""
+        return True
+
+    def make(self, unit: Unit) -> tuple[Columns, str]:
+        """The columns of a clip, {feature: (n, ...)}, and its caption."""
+        clip = Clip(self.source, unit.number)
+        columns = self.source.recording(clip.anatomy).columns(clip.rows())
+        instances = columns[f"observation.segmentation.{CAMERA}"][..., 0]
+        return columns, clip.caption(instances)
+
+
+class Clip:
+    """One clip: who and what is in it is drawn when it is made, `rows` films it."""
+
+    def __init__(self, source: PeopleSource, number: int) -> None:
+        """Errors: ImportError without mujoco."""
+        try:
+            import mujoco  # noqa: F401
+        except ModuleNotFoundError:
+            raise errors.missing("mujoco", "sim") from None
+        self.source = source
+        self.steps = int(np.ceil(1 / (source.fps * SUBSTEP)))  # of physics in a frame
+
+        def rng(purpose: str) -> np.random.Generator:
+            return np.random.default_rng(seed_of(source.seed, "people", purpose, number))
+
+        self.step = 1 / (source.fps * self.steps)
+        time = np.arange((source.frames - 1) * self.steps + 1) * self.step
+        self.azimuth = float(rng("view").uniform(0, 360))
+        self.motions = _motions(source, number, rng("motions"))
+        self.actors = draw_cast(rng("cast"), self.motions, time, self.azimuth)
+        angle = np.deg2rad(self.azimuth)
+        right, away = np.array([-np.sin(angle), np.cos(angle)]), -np.array([np.cos(angle), np.sin(angle)])
+        taken = np.concatenate([_track(actor, self.steps) for actor in self.actors])
+        self.props = [a.thing for a in self.actors if a.thing] + draw_free(rng("props"), taken, right, away)
+        self.shot = self._shot(rng("camera"))
+        self.model = self._build(rng("room"), taken)
+        self.anatomy = anatomy_of(self.model, [a.build for a in self.actors], self.props)
+        self.paths = np.zeros((len(time), len(self.props), 3))
+
+    def rows(self) -> Iterator[Row]:
+        """The frames, one after the other."""
+        scene = Scene(self.model, self.source.size, turned=())
+        try:
+            for data, points in self.states():
+                yield Row({CAMERA: scene.view(data, CAMERA)}, scene.poses(data), points)
+        finally:
+            scene.close()
+
+    def states(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """The simulator's state at each frame, ready to be drawn, and the joints (K, 3) m; always the same object."""
+        import mujoco
+
+        data = mujoco.MjData(self.model)
+        points = joints([a.build for a in self.actors], [_every(a.posed, self.steps) for a in self.actors])
+        poses = [(a.posed.position, quaternions(a.posed.rotation)) for a in self.actors]
+        for number, prop in enumerate(self.props):
+            data.qvel[6 * number : 6 * number + 3] = prop.speed
+        for index in range(len(self.paths)):
+            self._set(data, index, poses)
+            if index % self.steps == 0:
+                mujoco.mj_kinematics(self.model, data)
+                mujoco.mj_camlight(self.model, data)
+                yield data, points[index // self.steps]
+            mujoco.mj_step(self.model, data)
+
+    def caption(self, instances: np.ndarray) -> str:
+        """The sentence of a clip that was filmed, of which `instances` (n, H, W) were seen."""
+        events = []
+        least = SEEN * (self.source.size / 128) ** 2
+        for number, prop in enumerate(self.props):
+            holding = self._holding(number)
+            seen = (instances == number + 1 + PERSONS).sum((1, 2)).max() >= least
+            if seen:
+                event = happened(prop, self.paths[:, number], self.step, holding)
+                events.append((prop.kind, prop.colour, event))
+        return caption(self.actors, self.azimuth, events, self.shot.said)
+
+    def _shot(self, rng: np.random.Generator) -> Shot:
+        extents = [extent(a.build, _every(a.posed, self.steps)) for a in self.actors]
+        path = np.stack([a.posed.position[:: self.steps, 0, :2] for a in self.actors]).mean(0)
+        wanders = len(self.actors) == 1 and self.actors[0].motion == "walk"
+        return draw_shot(rng, self.azimuth, extents, path, wanders)
+
+    def _build(self, rng: np.random.Generator, taken: np.ndarray) -> Any:
+        """The model: room, people, props and camera."""
+        import mujoco
+
+        stuff = Stuff()
+        starts = np.array([p.place[:2] for p in self.props if p.owner is None]).reshape(-1, 2)
+        room = draw_room(stuff, rng, np.concatenate([taken, starts]), self.shot.place, taken.mean(0))
+        lines = list(room.lines)
+        for number, actor in enumerate(self.actors):
+            dress(stuff, actor.build, f"person{number + 1}", rng)
+            lines += mjcf(actor.build, f"person{number + 1}", 2 << number)
+        for number, prop in enumerate(self.props):
+            paint_prop(stuff, prop, f"thing{number}", rng)
+            lines.append(prop.mjcf(f"thing{number}"))
+        ambient, ahead = rng.uniform(0.38, 0.48), rng.uniform(0.12, 0.25)
+        head = f'ambient="{ambient:.3f} {ambient:.3f} {ambient:.3f}" diffuse="{ahead:.3f} {ahead:.3f} {ahead:.3f}"'
+        model = mujoco.MjModel.from_xml_string(
+            f'<mujoco><option timestep="{self.step:.9f}" integrator="implicitfast"/>'
+            f'<statistic extent="1" center="0 0 1"/><visual><headlight {head} specular="0 0 0"/>'
+            f'<map znear="0.05" zfar="40"/></visual>{stuff.xml}<worldbody>{"".join(lines)}'
+            f'<body name="{CAMERA}" mocap="true"><camera name="{CAMERA}" fovy="{self.shot.fovy:.6f}"/></body>'
+            "</worldbody></mujoco>"
+        )
+        for texture in stuff.textures:
+            texture.put(model)
+        return model
+
+    def _holding(self, prop: int) -> np.ndarray:
+        thing = self.props[prop]
+        return np.zeros(len(self.paths), bool) if thing.owner is None else self._held(thing).holding
+
+    def _held(self, prop: Prop) -> Held:
+        assert prop.owner is not None
+        held = self.actors[prop.owner].held
+        assert held is not None
+        return held
+
+    def _set(self, data: Any, index: int, poses: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Put people, camera and what is held where they are at this step of physics, and note where props are."""
+        count = len(LINKS)
+        for number, (place, turned) in enumerate(poses):
+            data.mocap_pos[number * count : (number + 1) * count] = place[index]
+            data.mocap_quat[number * count : (number + 1) * count] = turned[index]
+        frame, share = divmod(index, self.steps)
+        if share == 0:
+            data.mocap_pos[-1] = self.shot.place[frame]
+            data.mocap_quat[-1] = quaternions(self.shot.rotation[frame])
+        for number, prop in enumerate(self.props):
+            if prop.owner is not None:
+                self._carry(data, index, number, prop)
+            self.paths[index, number] = data.qpos[7 * number : 7 * number + 3]
+
+    def _carry(self, data: Any, index: int, number: int, prop: Prop) -> None:
+        """A held thing goes with the hands, at their speed; on being let go it keeps that speed."""
+        held = self._held(prop)
+        if held.holding[index]:
+            before = held.place[max(index - 1, 0)]
+            data.qpos[7 * number : 7 * number + 3] = held.place[index]
+            data.qpos[7 * number + 3 : 7 * number + 7] = quaternions(held.rotation[index])
+            data.qvel[6 * number : 6 * number + 3] = (held.place[index] - before) / self.step
+            data.qvel[6 * number + 3 : 6 * number + 6] = 0
+        elif index == int(np.flatnonzero(held.holding)[-1]) + int(LET_GO / self.step):
+            self.model.geom_conaffinity[self.model.geom(f"thing{number}").id] = prop.touches(False)
+
+
+def _motions(source: PeopleSource, number: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """What the people of clip `number` do: the first takes the movements in turn, in a new order each round."""
+    count = len(source.motions)
+    order = np.random.default_rng(seed_of(source.seed, "people", "order", number // count)).permutation(count)
+    lead = source.motions[order[number % count]]
+    if rng.random() >= source.pairs:
+        return (lead,)
+    others = [m for m in (*source.motions, "stand") if m != lead] or [lead]
+    return tuple(rng.permutation([lead, str(rng.choice(others))]).tolist())
+
+
+def _every(posed: Posed, steps: int) -> Posed:
+    return Posed(posed.position[::steps], posed.rotation[::steps])
+
+
+def _track(actor: Actor, steps: int) -> np.ndarray:
+    """(n, 2) m: where the links of a person, and what is held, pass over the floor."""
+    track = actor.posed.position[::steps, :, :2].reshape(-1, 2)
+    if actor.held is None:
+        return track
+    return np.concatenate([track, actor.held.place[actor.held.holding][::steps, :2]])
