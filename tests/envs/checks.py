@@ -136,14 +136,16 @@ def warp_errors(before: Shot, after: Shot, reach: int = 8, least: float = 0.5) -
     moved = truth.flow(before.moment, after.moment)
     moving = (moved[..., 2] == 0) & (np.linalg.norm(moved[..., :2], axis=-1) >= least)
     assert moving.any(), "nothing moves here"
-    colour = before.view.rgb.astype(np.float32)
-
-    def error(flow: np.ndarray) -> float:
-        return float(np.abs(truth.warp(after.view.rgb, flow) - colour)[moving].mean())
-
-    shifts = [(u, v) for u in range(-reach, reach + 1) for v in range(-reach, reach + 1)]
-    best = min(error(np.full_like(moved[..., :2], shift)) for shift in shifts)
-    return error(moved), best, int(moving.sum())
+    colour, later = before.view.rgb.astype(np.float32), after.view.rgb.astype(np.float32)
+    row, column = np.nonzero(moving)
+    height, width = moving.shape
+    shifted = [
+        np.abs(later[np.clip(row + v, 0, height - 1), np.clip(column + u, 0, width - 1)] - colour[moving]).mean()
+        for u in range(-reach, reach + 1)
+        for v in range(-reach, reach + 1)
+    ]
+    warped = np.abs(truth.warp(after.view.rgb, moved) - colour)[moving].mean()
+    return float(warped), float(min(shifted)), len(row)
 
 
 def keypoints_off_parts(shot: Shot, joints: np.ndarray, owners: np.ndarray, margin: float = 0.02) -> list[int]:
