@@ -170,17 +170,21 @@ def test_a_run_is_measured_and_reported(
     shutil.copytree(trained, run, symlinks=True)
     capsys.readouterr()
     words = ["evaluate", str(run), "--data", str(data), "--steps", "2", "--stride", "5"]
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json", "--windows", "4", "--probes", "consistency,calibration"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((run / "evaluation.json").read_text())
+    assert found["data"]["windows"] == 4 and list(found["probes"]) == ["consistency", "calibration"]
     assert found["data"]["episodes"] == [2] and found["about"]["step"] == 4
     assert {"policy", "forward"} <= set(found["questions"]) and "action.error" in found["questions"]["policy"]["errors"]
     # A run without a note of what it held out, a model folder say, must be told.
     assert "name them: --episodes" in sentence(capsys, "evaluate", run / "model", "--data", data)
     assert main(["evaluate", str(run), "--data", str(data), "--episodes", "1", "--only", "policy", "--steps", "1",
-                 "--out", str(tmp_path / "seen.json")]) == 0  # fmt: skip
+                 "--probes", "none", "--out", str(tmp_path / "seen.json")]) == 0  # fmt: skip
     assert "was trained on episode 1" in capsys.readouterr().err
     assert "Did you mean 'policy'" in sentence(capsys, *words, "--only", "polcy")
+    assert "unknown probe 'horizons'" in sentence(capsys, *words, "--probes", "horizons")
+    assert "--world metaworld/TASK" in sentence(capsys, *words, "--probes", "counterfactual")
+    assert "unknown world 'mars'" in sentence(capsys, *words, "--world", "mars")
     assert main(["report", str(run), "--data", str(data), "--count", "1", "--steps", "1"]) == 0
     page = (run / "report.html").read_text()
     assert "<html" in page and "copy last frame" in page

@@ -41,7 +41,7 @@ def rows(document: dict, first: str, second: str) -> dict[str, dict]:
 
 
 def test_an_oracle_beats_shuffled_actions_and_its_own_policy(model, oracle) -> None:
-    found = evaluate(model, Moving(), episodes=HELD, probes=(), resamples=2000)
+    found = evaluate(model, Moving(), episodes=HELD, stride=5, probes=(), resamples=1000)
     forward = rows(found, "forward", "forward with shuffled actions")["video.mse"]
     assert forward["first_mean"] == pytest.approx(0.0, abs=1e-9) and forward["high"] < 0 < forward["second_mean"]
     assert forward["verdict"] == "better"
@@ -119,6 +119,27 @@ def test_strangers_are_far_away_and_the_same_however_the_windows_are_cut() -> No
     assert len(alone) == 76 and all(abs(a.frame - b.frame) >= 2 * FPS for a, b in alone.items())
 
 
+def test_windows_spread_over_all_episodes_and_many_episodes_are_blocks() -> None:
+    data = Moving(tuple(replace(Moving().episodes[0], index=i) for i in range(12)))
+    signals = recipe().fit(Moving()).signals()
+    held = HeldOut(data, signals, ["action", "video"], range(11), stride=1, count=22)
+    assert [p.episode for p in held.places] == [i // 2 for i in range(22)]
+    assert held.by_episode and {held.block(p) for p in held.places} == {(i, 0) for i in range(11)}
+    assert HeldOut(data, signals, ["action", "video"], range(9)).by_episode is False
+    assert [p.frame for p in held.fitting(1, more=70) if p.episode == 3] == list(range(6))
+
+
+def test_windows_that_lie_close_are_read_as_those_that_do_not() -> None:
+    signals = recipe().fit(Moving()).signals()
+    held = HeldOut(Moving(), signals, ["action", "video"], HELD, stride=1)
+    (places, close, data), *_ = held.batches(5)
+    assert data is not held.dataset, "an episode is decoded once"
+    far = held.gather(places)
+    assert all(torch.equal(close.values[n], far.values[n]) for n in signals)
+    ((few, _, plain),) = held.batches(5, held.places[::40])
+    assert plain is held.dataset and {p.episode for p in few} == set(HELD)
+
+
 def test_an_episode_too_short_for_a_stranger_is_said(model, oracle) -> None:
     data = Moving(tuple(replace(e, length=20 if e.index == 3 else 80) for e in Moving().episodes))
     found = evaluate(model, data, episodes=[3], resamples=100)
@@ -180,7 +201,7 @@ def test_the_uwm_recipe_on_a_real_robot(real_data: Path) -> None:
         data = open_dataset(real_data / "g1_pick_bottle")
     last = data.episodes[-1].index
     made = uwm(cameras=data.facts.cameras, image=32, patch=16).fit(data.without([last]))
-    found = evaluate(made.build(), data, episodes=[last], stride=30, steps=2, probes=(), resamples=200)
+    found = evaluate(made.build(), data, episodes=[last], windows=12, steps=2, probes=(), resamples=200)
     assert list(found["questions"]) == ["policy", "forward", "inverse", "video", "joint"]
     assert rows(found, "policy", "copy current state") and rows(found, "forward", "copy last frame")
     assert found["questions"]["forward"]["errors"]["video.psnr"]["mean"] > 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyclock.evaluate.intervals import block_interval, student_t, wilson
+from polyclock.evaluate.intervals import average, block_interval, paired_interval, pooled, student_t, wilson
 
 
 @pytest.mark.parametrize("blocks", [8, 20])
@@ -71,3 +71,32 @@ def test_wilson() -> None:
     assert wilson(20, 20)[1] == 1.0
     with pytest.raises(ValueError, match="5 of 3 is no share"):
         wilson(5, 3)
+
+
+def test_pairs_are_drawn_together() -> None:
+    """What two answers share cancels, also where the number is a ratio of sums."""
+    rng = np.random.default_rng(0)
+    blocks, shared = [i // 4 for i in range(80)], rng.normal(0, 5, 80)
+    a, b = shared + rng.normal(0.5, 0.1, 80), shared
+    plain, pair = block_interval(a - b, blocks), paired_interval(a, b, blocks)
+    assert (pair.mean, pair.low, pair.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert 0.4 < pair.low < pair.high < 0.6
+    rows = np.stack([a, np.ones(80)], 1)
+    assert pooled(rows, average) == pytest.approx(a.mean())
+    same = paired_interval(rows, np.stack([b, np.ones(80)], 1), blocks, pool=average)
+    assert (same.low, same.high) == pytest.approx((pair.low, pair.high))
+    with pytest.raises(ValueError, match="pairs need values of one shape"):
+        paired_interval(a, b[:3], blocks)
+
+
+def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
+    rows = np.array([[1.0, 1.0], [0.0, 9.0], [1.0, 1.0], [0.0, 9.0]])
+    found = block_interval(rows, ["a", "a", "b", "b"], pool=average)
+    assert found.mean == 0.1 and (found.low, found.high) == (0.1, 0.1)
+
+
+def test_resamples_that_hold_nothing_do_not_count() -> None:
+    rows = np.array([[1.0, 2.0]] * 3 + [[0.0, 0.0]])
+    with np.errstate(invalid="ignore"):
+        found = block_interval(rows, [0, 1, 2, 3], pool=average)
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)

@@ -12,8 +12,8 @@ from polyclock.evaluate.questions import questions
 from polyclock.layout import Layout, Stream, one_of
 from polyclock.modality import Condition
 from polyclock.recipes import tiny
-from polyclock.timesteps import Independent, Shared, Task
-from worlds import MODALITIES, recipe
+from polyclock.timesteps import Independent, Mixture, PerFrame, Shared, Task
+from worlds import CONDITIONS, MODALITIES, recipe
 
 
 def asked(made, fps: float = 10.0, absent=()) -> dict[str, str]:
@@ -106,3 +106,81 @@ def test_what_must_be_given_and_is_not_there_is_named() -> None:
     made = replace(made, conditions=made.conditions | {"force": required})
     with pytest.raises(ValueError, match="must be given 'force' .column 'observation.force'., which the data lack"):
         questions(made.build(), 10.0, {"force"})
+
+
+def tabletop_like(law):
+    """A clip that starts at the present, two maps of it, and an optional sentence."""
+    video = replace(MODALITIES["video"], rate=2.0)
+    made = recipe(
+        modalities={
+            "video": video, "depth": MODALITIES["depth"], "flow": MODALITIES["depth"], "action": MODALITIES["action"]
+        },
+        conditions={"text": CONDITIONS["text"]},
+        law=law,
+    )  # fmt: skip
+    kinds = {"video": "picture", "depth": "depth", "flow": "flow", "action": "numbers"}
+    return made, kinds
+
+
+TRAINED = Mixture(
+    (1.0, Task("action | text, -video, -depth, -flow")),
+    (1.0, Task("depth, flow | video")),
+    (1.0, Task("video[1:], depth, flow | video[:1], action, text")),
+    (1.0, Task("video[1:], depth, flow, action | video[:1], text")),
+    (1.0, Task("action | video, text")),
+    (1.0, Task("action[k:] | action[:k], text")),
+)
+
+
+def test_queries_that_the_law_trains_are_asked_word_for_word() -> None:
+    made, kinds = tabletop_like(TRAINED)
+    found, skipped = questions(made.build(), 2.0, (), kinds)
+    assert {q.name: q.query for q in found} == {
+        "policy": "action | text, -video, -depth, -flow",
+        "forward": "video[1:], depth, flow | video[:1], action, text",
+        "inverse": "action | video, text",
+        "joint": "video[1:], depth, flow, action | video[:1], text",
+        "maps from video": "depth, flow | video",
+    }
+    maps = next(q for q in found if q.name == "maps from video")
+    assert (maps.conditions, maps.given, maps.control) == ((), ("video",), "shuffled video")
+    forward = next(q for q in found if q.name == "forward")
+    assert forward.wanted == {"video": 1, "depth": 0, "flow": 0} and forward.varied == ("action",)
+    policy = found[0]
+    assert policy.tokens == ("action",) and (policy.control, policy.varied) == ("shuffled inputs", ("text",))
+    # What was not trained is said, and what a trained question answers already is not asked again.
+    assert any(s.startswith("video from depth is not asked") for s in skipped)
+    assert not any("depth from video" in s for s in skipped)
+
+
+def test_plain_questions_stand_beside_the_trained_ones_where_the_law_trains_everything() -> None:
+    made, kinds = tabletop_like(Mixture((1.0, PerFrame()), *TRAINED.entries))
+    names = {q.name for q in questions(made.build(), 2.0, (), kinds)[0]}
+    assert names == {"policy", "forward", "inverse", "joint", "maps from video", "video from depth", "video from flow"}
+
+
+def test_trained_queries_lose_what_the_data_lack() -> None:
+    made, kinds = tabletop_like(TRAINED)
+    found, _ = questions(made.build(), 2.0, {"flow", "text"}, kinds)
+    maps, policy = ({q.name: q for q in found}[n] for n in ("depth from video", "policy"))
+    assert maps.query == "depth, flow | video" and maps.wanted == {"depth": 0}, "flow is asked for, and not measured"
+    assert policy.query == "action | -video, -depth, -flow" and policy.conditions == ()
+    assert all(q.name != "maps from video" for q in found)
+
+
+def test_nobody_is_told_the_depth_of_the_present() -> None:
+    made, kinds = tabletop_like(Independent())
+    found = {q.name: q.query for q in questions(made.build(), 2.0, (), kinds)[0]}
+    assert found["depth from video"] == "depth | video, text"
+    made, kinds = tabletop_like(PerFrame())
+    found = {q.name: q.query for q in questions(made.build(), 2.0, (), kinds)[0]}
+    assert found["forward"] == "video[1:] | video[:1], action, text"
+    assert found["depth"] == "depth | video[:1], text"
+
+
+def test_a_condition_can_be_left_out_of_a_question() -> None:
+    made, kinds = tabletop_like(TRAINED)
+    found = {q.name: q for q in questions(made.build(), 2.0, (), kinds)[0]}
+    bare = found["forward"].without(["text"])
+    assert bare.query == "video[1:], depth, flow | video[:1], action" and bare.conditions == ()
+    assert found["policy"].without(["text"]).query == "action | -video, -depth, -flow"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..data import Dataset
 
 TEXT = """Ask a run its questions (policy, forward, inverse, video, joint, ...) about held-out episodes, and measure the
-answers beside simple baselines, with paired 95 % intervals. The document is written to RUN/evaluation.json or --out."""
+answers beside simple baselines and beside those to shuffled inputs, with paired 95 % intervals. docs/evaluation.md says
+what each number is. The document is written to RUN/evaluation.json or --out."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -27,7 +28,7 @@ def run(words: Sequence[str]) -> int:
 
     from ..data import open_dataset
     from ..data.files import write_json
-    from ..evaluate import evaluate, show
+    from ..evaluate import PROBES, evaluate, show
 
     dataset = open_dataset(args["data"])
     began_with = run_folder.started_with(args["run"]).get("facts", {}).get("data", {})
@@ -39,10 +40,15 @@ def run(words: Sequence[str]) -> int:
         dataset,
         episodes=episodes,
         training=trained_on(dataset, began_with, episodes),
-        only=args["only"].split(",") if args["only"] else None,
+        only=named(args["only"]) if args["only"] else None,
         stride=args["stride"],
+        windows=args["windows"],
         steps=args["steps"],
         batch_size=args["batch_size"],
+        probes=PROBES if args["probes"] is None else named(args["probes"]),
+        probe_windows=args["probe_windows"],
+        worlds=named(args["world"] or ""),
+        starts=args["starts"],
         seed=args["seed"],
         about={"model": str(found.folder), "sha256": found.sha256, "step": found.step, "date": time.strftime("%F")},
     )
@@ -74,6 +80,11 @@ def trained_on(dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[
     return same
 
 
+def named(words: str) -> tuple[str, ...]:
+    """ "a,b" -> ("a", "b"); "" and "none" -> ()."""
+    return tuple(w for word in words.split(",") if (w := word.strip()) not in ("", "none"))
+
+
 def _parser() -> Parser:
     parser = Parser("evaluate", TEXT)
     parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
@@ -81,8 +92,15 @@ def _parser() -> Parser:
     parser.add_argument("--episodes", metavar="3,7-9", help="which [those that the run held out]")
     parser.add_argument("--only", metavar="NAME,..", help="questions to ask [all that make sense]")
     parser.add_argument("--stride", type=int, metavar="N", help="data frames between windows [about six a second]")
+    parser.add_argument("--windows", type=int, metavar="N", help="at most so many, spread evenly [64 without --stride]")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
+    parser.add_argument("--probes", metavar="NAME,..", help="consistency, horizon, calibration, or none [all of them]")
+    parser.add_argument("--probe-windows", type=int, default=16, metavar="N", help="windows that probes look at [16]")
+    parser.add_argument(
+        "--world", metavar="WORLD,..", help="metaworld/TASK: try other actions from the same state there [no]"
+    )
+    parser.add_argument("--starts", type=int, default=8, metavar="N", help="states to try them from, in each world [8]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--json", action="store_true", help="print the document and nothing else")
     parser.add_argument("--out", metavar="FILE", help="where the document goes [RUN/evaluation.json]")

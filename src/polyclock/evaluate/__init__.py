@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .evaluate import evaluate
+from .evaluate import PROBES, evaluate
 from .questions import Question, questions
 from .table import show
 
-__all__ = ["Question", "evaluate", "questions", "show"]
+__all__ = ["PROBES", "Question", "evaluate", "questions", "show"]

@@ -10,7 +10,6 @@ from ..data.source import Dataset, spans
 from ..errors import unknown
 from ..model import WorldModel
 from ..train.state import versions
-from .asking import Asking
 from .calibration import calibration
 from .compare import Plain, compare, losses, pairs, summary
 from .consistency import consistency
@@ -24,6 +23,7 @@ from .questions import Question, questions
 from .reference import Reference, Spread, spread_of
 from .scores import Scores
 
+COUNTERFACTUAL = "counterfactual"
 PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration}
 FEW = 5  # blocks; with fewer an interval says little
 FAR = 5  # times the spread of the training data
@@ -65,6 +65,7 @@ def evaluate(
     no training episode is left to take the unit of errors from.
     """
     began = time.monotonic()
+    check_probes(probes, worlds)
     fps = dataset.facts.fps
     windows = WINDOWS if stride is None and windows is None else windows
     stride = stride or max(1, round(fps / 6))
@@ -72,26 +73,17 @@ def evaluate(
     held = HeldOut(dataset, signals, list(model.modalities), episodes, stride, windows)
     every, skipped = questions(model, fps, held.absent, kinds)
     asked = chosen(every, only)
-    wrong = [p for p in probes if p not in PROBES]
-    if wrong:
-        raise unknown("probe", wrong[0], PROBES)
     training = dataset.without(episodes) if training is None else training
     reference = Reference(training, held, kinds, list(model.modalities))
-    scores, strangers = Scores(held, reference), held.strangers(seed)
-    for places, batch, data in held.batches(batch_size):
-        asking = Asking(model, places, batch, steps, seed)
-        keep = [j for j, p in enumerate(places) if p in strangers]
-        others = Asking(model, places, held.gather([strangers.get(p, p) for p in places]), steps, seed)
-        for question in asked:
-            scores.answered(question, asking, data)
-            scores.controlled(question, asking, others, keep, data)
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
         steps=steps, batch_size=batch_size, seed=seed, resamples=resamples,
     )  # fmt: skip
-    probed = {name: PROBES[name](probing) for name in probes}
-    if worlds:
-        probed["counterfactual"] = counterfactual(probing, worlds, starts)
+    # Worlds come first: what is wrong with their names is then said at once.
+    probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
+    probed |= {name: PROBES[name](probing) for name in probes if name != COUNTERFACTUAL}
+    strangers = held.strangers(seed)
+    scores = ask_all(probing, asked, strangers)
     rows = compare(list(pairs(asked, scores.table)), scores.table, held.block, seed=seed, resamples=resamples)
     document: Plain = {
         "kind": "evaluation",
@@ -114,6 +106,28 @@ def evaluate(
     document["versions"] = versions()
     document["seconds"] = round(time.monotonic() - began, 1)
     return document
+
+
+def ask_all(probing: Probing, asked: Sequence[Question], strangers: Mapping[Place, Place]) -> Scores:
+    """Every question about every window, beside its baselines and its inputs shuffled."""
+    scores, held = probing.scores(), probing.held
+    for places, batch, data in held.batches(probing.batch_size):
+        asking = probing.asking(places, batch)
+        keep = [j for j, p in enumerate(places) if p in strangers]
+        others = probing.asking(places, held.gather([strangers.get(p, p) for p in places]))
+        for question in asked:
+            scores.answered(question, asking, data)
+            scores.controlled(question, asking, others, keep, data)
+    return scores
+
+
+def check_probes(probes: Sequence[str], worlds: Sequence[str]) -> None:
+    """Errors: ValueError for an unknown probe, or one that lacks its world."""
+    for name in probes:
+        if name not in (*PROBES, COUNTERFACTUAL):
+            raise unknown("probe", name, [*PROBES, COUNTERFACTUAL])
+    if COUNTERFACTUAL in probes and not worlds:
+        raise ValueError("the probe counterfactual needs a world to try other actions in: --world metaworld/TASK")
 
 
 def chosen(asked: Sequence[Question], only: Sequence[str] | None) -> tuple[Question, ...]:
