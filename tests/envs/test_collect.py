@@ -164,6 +164,7 @@ def test_a_full_disk_leaves_what_is_finished(
     done = open_episodes(tmp_path / "data")
     assert done < 4
     if done:
+        assert verify(tmp_path / "data") == []
         assert len(whole_episodes(tmp_path / "data")) == done
         clip = open_dataset(tmp_path / "data").read(0, "observation.images.eye", [0, 1])
         assert np.array_equal(clip, open_dataset(whole).read(0, "observation.images.eye", [0, 1]))

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import wait
@@ -252,6 +252,8 @@ def _disk(out: Path) -> Iterator[None]:
     except (OSError, av.error.FFmpegError) as error:
         if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        with suppress(OSError, ValueError), LeRobotWriter(out):
+            pass  # opening it takes away what the unfinished episode left
         raise OSError(
             f"no space left for {out}; its finished episodes are whole, and the same command goes on"
         ) from error

@@ -180,7 +180,8 @@ class LeRobotWriter:
         self._last = {k: v for k, v in rows[-1].items() if not k.startswith("stats/")} if rows else {}
         self._remove_unfinished()
         totals = (len(rows), sum(row["length"] for row in rows))
-        if totals != (self.info["total_episodes"], self.info["total_frames"]):
+        noted = tuple(self.info[f"total_{name}"] for name in ("episodes", "frames", "tasks"))
+        if (*totals, len(self.tasks)) != noted:
             self._total(*totals)
 
     def _check_same(self, features: schema.Features | None) -> None:
