@@ -43,7 +43,7 @@ class Hits:
 
 
 def cast(shot: Shot) -> Hits:
-    """A ray through the centre of every pixel. Sites are no obstacle to rays: pixels that show one are -1."""
+    """A ray through the centre of every pixel."""
     camera = shot.view.camera
     height, width = camera.size
     y, x = np.mgrid[:height, :width].reshape(2, -1) + 0.5
@@ -52,8 +52,6 @@ def cast(shot: Shot) -> Hits:
     length = np.linalg.norm(along, axis=1)
     into = along / length[:, None] @ camera.pose[:3, :3].T
     geom, distance = meet(shot, camera.pose[:3, 3], into)
-    shown = shot.view.geom.reshape(-1)
-    geom = np.where((shown >= shot.model.ngeom) | (shown < 0), -1, geom)
     return Hits(geom, camera.pose[:3, 3] + into * distance[:, None], distance / length)
 
 

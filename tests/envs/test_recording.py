@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 import checks
-from tiny_scene import BALL, BOX, FLOOR, LID, MARK, SIZE, place, tiny_scene
+from tiny_scene import BALL, BOX, FLOOR, LID, SIZE, WALL, place, tiny_scene
 
 from polyclock.data import dense, open_dataset
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
@@ -22,7 +22,7 @@ LENGTH = 5
 
 
 def owners(*rows: tuple[int, ...]) -> np.ndarray:
-    found = np.zeros((len(rows), 6), bool)
+    found = np.zeros((len(rows), 5), bool)
     for row, surfaces in zip(found, rows, strict=True):
         row[list(surfaces)] = True
     return found
@@ -36,12 +36,12 @@ def chart(geom: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 ANATOMY = Anatomy(
-    instance=np.array([0, 0, 1, 1, 2, 3]),
-    label=np.array([1, 1, 2, 2, 3, 4]),
-    classes={0: "nothing", 1: "room", 2: "box", 3: "ball", 4: "mark"},
+    instance=np.array([0, 0, 1, 1, 2]),
+    label=np.array([1, 1, 2, 2, 3]),
+    classes={0: "nothing", 1: "room", 2: "box", 3: "ball"},
     parts={0: "none", 1: "box", 2: "ball"},
     surface=chart,
-    mapped=np.isin(np.arange(6), (BOX, BALL)),
+    mapped=np.isin(np.arange(5), (BOX, BALL)),
     joints=("box", "ball", "far side"),
     limbs=(("box", "ball"),),
     owners=owners((BOX, LID), (BALL,), ()),
@@ -102,7 +102,7 @@ def test_what_the_columns_hold(rows) -> None:
         assert np.array_equal(here["depth"][..., 0], np.where(view.depth <= REACH, view.depth, 0))
         ids = here["segmentation"]
         assert np.array_equal(ids[..., 0] == 1, np.isin(view.geom, (BOX, LID)))
-        assert np.array_equal(ids[..., 1] == 4, view.geom == MARK)
+        assert np.array_equal(ids[..., 1] == 1, np.isin(view.geom, (FLOOR, WALL)))
         surface = here["surface"]
         assert np.array_equal(surface[..., 0] == 1, view.geom == BOX)
         assert np.array_equal(surface[..., 0] == 2, view.geom == BALL)
@@ -164,10 +164,10 @@ def test_far_and_wide(rows) -> None:
 
 
 def test_what_does_not_fit_together() -> None:
-    with pytest.raises(ValueError, match=r"owners.*\(2, 6\).*\(3, 6\)"):
+    with pytest.raises(ValueError, match=r"owners.*\(2, 5\).*\(3, 5\)"):
         dataclasses.replace(ANATOMY, owners=owners((1,), (2,)))
-    with pytest.raises(ValueError, match=r"label.*needed: \(6,\)"):
-        dataclasses.replace(ANATOMY, label=np.zeros(5, int))
+    with pytest.raises(ValueError, match=r"label.*needed: \(5,\)"):
+        dataclasses.replace(ANATOMY, label=np.zeros(4, int))
     with pytest.raises(ValueError, match="'tail'.*joints: box, ball"):
         dataclasses.replace(ANATOMY, limbs=(("box", "tail"),))
     with pytest.raises(ValueError, match="0 rows"):

@@ -14,7 +14,7 @@ pytest.importorskip("mujoco")
 
 import checks
 import mujoco
-from tiny_scene import BALL, BOX, FLOOR, LID, MARK, SIZE, WALL, place, tiny_scene
+from tiny_scene import BALL, BOX, FLOOR, LID, SIZE, WALL, place, tiny_scene
 
 from polyclock.envs import truth
 from polyclock.envs.scene import Scene
@@ -43,19 +43,17 @@ def test_depth_is_where_rays_end(tiny) -> None:
         assert error.max() < 1e-3
         same, error, depth = checks.depth_errors(shot)
         assert np.percentile(error / depth, 99) < 0.002  # the ball is drawn as polygons
-    assert set(np.unique(shot.view.geom)) == {FLOOR, WALL, BOX, LID, BALL, MARK}
+    assert set(np.unique(shot.view.geom)) == {FLOOR, WALL, BOX, LID, BALL}, "the mark is not drawn"
 
 
 def test_depth_of_a_plane_and_a_ball(tiny) -> None:
-    """Closed forms: the floor is z = 0, and the mark, a site, is a sphere of 8 cm."""
+    """Closed forms: the floor is z = 0, and the ball, drawn as polygons, has a radius of 20 cm."""
     scene, data = tiny
     moment = checks.shoot(scene, data, "straight").moment
     points = truth.unproject(moment.depth, moment.camera)
     assert np.abs(points[moment.geom == FLOOR][:, 2]).max() < 1e-4
-    centre = moment.poses.position[MARK]
-    assert np.allclose(centre, (0, -0.6, 0.4))
-    radius = np.linalg.norm(points[moment.geom == MARK] - centre, axis=1)
-    assert len(radius) > 20 and np.abs(radius - 0.08).max() < 0.012 * 0.08
+    radius = np.linalg.norm(points[moment.geom == BALL] - (0.5, 0.5, 0.25), axis=1)
+    assert len(radius) > 200 and np.abs(radius - 0.2).max() < 0.012 * 0.2
 
 
 @pytest.mark.parametrize("near", [0.002, 0.01])

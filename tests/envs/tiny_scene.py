@@ -1,4 +1,4 @@
-"""A floor, a wall, a box and a ball that move as told, a mark, and cameras that move: all of it known exactly."""
+"""A floor, a wall, a box, a ball and cameras that move as told, and a mark that is no thing: all known exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from polyclock.envs.scene import Scene
 
 SIZE = (72, 96)
-FLOOR, WALL, BOX, LID, BALL, MARK = range(6)  # numbers of the surfaces; the mark is a site
+FLOOR, WALL, BOX, LID, BALL = range(5)  # numbers of the surfaces
 XML = """
 <mujoco>
   <visual><map znear="0.01" zfar="60"/></visual>

@@ -21,7 +21,7 @@ Surface = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.nd
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Anatomy:
-    """What the G surfaces of a model (its geoms, then its sites) are; pixels with none have instance and class 0.
+    """What the G surfaces of a model (its geoms) are; pixels with none have instance and class 0.
 
     instance  (G,) int, one number for each thing; 0 stands for the background
     label     (G,) int, a key of `classes`, {class id: name}

@@ -25,8 +25,8 @@ _open: weakref.WeakSet[Scene] = weakref.WeakSet()
 class View:
     """One picture: rgb uint8 (H, W, 3), depth float32 (H, W) m, geom int32 (H, W), camera.
 
-    Depth 0 and geom -1 stand for nothing there. `geom` counts the model's geoms, then its sites; it is also -1 on what
-    is neither. depth and geom are None where only colour was asked for.
+    Depth 0 and geom -1 stand for nothing there; geom is also -1 on what is no geom of the model, such as a skin. depth
+    and geom are None where only colour was asked for.
     """
 
     rgb: np.ndarray
@@ -44,8 +44,9 @@ class Scene:
     """Pictures of `model`, an mjModel, of `size` (H, W) or one number.
 
     Its shadow map, smoothing and mirror images are switched off in the model: shadows and mirror images do not move
-    with a surface, and a smoothed edge shows two. `turned` cameras hang upside down in the model: their pictures are
-    turned by 180 degrees and their poses rolled with them, so they are ordinary right-handed cameras.
+    with a surface, and a smoothed edge shows two. Sites are not drawn. `turned` cameras hang upside down in the model:
+    their pictures are turned by 180 degrees and their poses rolled with them, so they are ordinary right-handed
+    cameras.
     """
 
     def __init__(self, model: Any, size: int | tuple[int, int], turned: Collection[str] = ("corner2",)) -> None:
@@ -66,7 +67,7 @@ class Scene:
         self._scene = mujoco.MjvScene(model, maxgeom=LARGEST)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, width, height)
-        self._option.sitegroup[:] = 0  # markers are no things: a drawn goal would show the policy where it is
+        self._option.sitegroup[:] = 0  # marks are no things: a drawn goal would show the policy where it is
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._context.make_current()
@@ -115,9 +116,8 @@ class Scene:
         return Camera(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), pose, self.size)
 
     def poses(self, data: Any) -> Poses:
-        """Poses of the model's geoms, then of its sites, as they stand in `data`."""
-        position = np.concatenate([data.geom_xpos, data.site_xpos])
-        return Poses(position, np.concatenate([data.geom_xmat, data.site_xmat]).reshape(-1, 3, 3))
+        """Poses of the model's geoms as they stand in `data`."""
+        return Poses(data.geom_xpos.copy(), data.geom_xmat.reshape(-1, 3, 3).copy())
 
     def close(self) -> None:
         """Give back what the graphics hold; the scene draws no more. Twice is harmless."""
@@ -161,14 +161,13 @@ class Scene:
         return np.where(number > 0, depth, 0).astype(np.float32), self._numbers()[number]
 
     def _numbers(self) -> np.ndarray:
-        """What a drawn number means: (things + 1,) int32, a geom, geoms + a site, or -1."""
+        """What a drawn number means: (things + 1,) int32, a geom or -1."""
         import mujoco
 
-        kinds = {int(mujoco.mjtObj.mjOBJ_GEOM): 0, int(mujoco.mjtObj.mjOBJ_SITE): self.model.ngeom}
         numbers = np.full(self._scene.ngeom + 1, -1, np.int32)
         for thing in self._scene.geoms[: self._scene.ngeom]:
-            if thing.segid >= 0 and thing.objtype in kinds:
-                numbers[thing.segid + 1] = kinds[thing.objtype] + thing.objid
+            if thing.segid >= 0 and thing.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                numbers[thing.segid + 1] = thing.objid
         return numbers
 
 

@@ -1,6 +1,6 @@
 """Exact flow, occlusion and projection from depth, surface numbers and rigid poses: q = K2 T2^-1 G2 G1^-1 T1 K1^-1 p.
 
-A surface is a rigid thing with a number and a pose: in MuJoCo a geom or a site. Pixel (row i, column j) covers x in
+A surface is a rigid thing with a number and a pose: in MuJoCo a geom. Pixel (row i, column j) covers x in
 [j, j + 1) and y in [i, i + 1), its centre is (j + .5, i + .5). Cameras look along z with x right and y down. Depth is
 measured along z in m; 0 stands for nothing there, and such pixels count as infinitely far.
 """
