@@ -30,11 +30,13 @@ _HOME = {  # public name -> module; loaded on first use, so that `polyclock --he
     "Mixture": "timesteps",
     "Modality": "modality",
     "PerFrame": "timesteps",
+    "Policy": "rollout.policy",
     "Query": "query",
     "Recipe": "recipe",
     "Shared": "timesteps",
     "Stream": "layout",
     "Task": "timesteps",
+    "World": "rollout.world",
     "after": "layout",
     "from_pretrained": "pretrained",
     "loss": "objective",
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from .pretrained import save_pretrained as save_pretrained
     from .query import Query as Query
     from .recipe import Recipe as Recipe
+    from .rollout.policy import Policy as Policy
+    from .rollout.world import World as World
     from .solver import Heun as Heun
     from .solver import sample as sample
     from .timesteps import Drop as Drop

@@ -1,9 +1,9 @@
 """Which of two policies succeeds more often on the same starts, and when enough episodes were run to say so.
 
-McNemar's exact test looks at a fixed number of pairs. `Sequential` may be looked at after every episode: it bets against
-"the share is at most p0" with likelihood ratios averaged over the shares above p0. That average is a supermartingale
-where the claim is true, so it ever exceeds 1 / alpha with probability alpha at most (Ville 1939; Robbins 1970, "Statistical
-methods related to the law of the iterated logarithm"), however long one looks and whenever one stops.
+McNemar's exact test looks at a fixed number of pairs. `Sequential` may be looked at after every episode: it bets
+against "the share is at most p0" with likelihood ratios averaged over the shares above p0. That average is a
+supermartingale where the claim is true, so it ever exceeds 1 / alpha with probability alpha at most (Ville 1939;
+Robbins 1970, "Statistical methods related to the law of the iterated logarithm"), however long one looks.
 """
 
 from __future__ import annotations

@@ -1,0 +1,134 @@
+"""The ledger: one JSON line an episode, appended as it ends, so that a rollout that was cut short goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..data.files import make_folder, replacing
+from ..data.source import load_jsonl
+from ..envs.world import Start
+
+Row = dict[str, Any]
+TIMES = ("latency_ms", "seconds")  # what differs from run to run; the rest of a row does not
+
+
+def start_hash(start: Start) -> str:
+    """16 hexadecimal digits that two episodes share where they began alike."""
+    values = np.asarray(start.values, "<f8").tobytes()
+    return hashlib.sha256(f"{start.task}/".encode() + values).hexdigest()[:16]
+
+
+def read(path: str | Path) -> list[Row]:
+    """The rows of a ledger; a last line that was cut short is left out.
+
+    Errors: ValueError naming file and line for anything that is no ledger.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; a ledger (JSON lines) is needed")
+    rows = load_jsonl(path) if _whole(path) == path.stat().st_size else _cut(path)
+    for number, row in enumerate(rows, 1):
+        lacking = [k for k in ("task", "number", "start", "success", "policy") if k not in row]
+        if lacking:
+            raise ValueError(f"{path}, line {number}, is no episode of a ledger: it lacks {', '.join(lacking)}")
+    return rows
+
+
+def timeless(rows: Sequence[Row]) -> list[Row]:
+    """The rows without what a clock measured."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+class Ledger:
+    """A ledger open for writing; `rows` holds what stands in it. With `path` None it is kept in memory alone.
+
+    about: plain data that every row repeats (policy, query, seed, ...).
+    Errors: ValueError where another process writes it, or where it holds episodes of something else than `about`.
+    """
+
+    def __init__(self, path: str | Path | None, about: Mapping[str, Any]) -> None:
+        self.path, self.about = None if path is None else Path(path), dict(about)
+        self.rows: list[Row] = []
+        self._file: int | None = None
+        if self.path is None:
+            return
+        make_folder(self.path.parent)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._file, _whole(self.path))  # a line that a kill cut short
+            self.rows = read(self.path)
+            self._check()
+        except BlockingIOError:
+            self.close()
+            raise ValueError(f"{self.path} is being written by another rollout; choose another path") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        for row in self.rows:
+            for name in dict.fromkeys([*self.about, *(k for k in ("free", "guides") if k in row)]):
+                if row.get(name) != self.about.get(name):
+                    raise ValueError(
+                        f"{self.path} holds episodes of another rollout: {name} is {_short(row.get(name))} there and "
+                        f"{_short(self.about.get(name))} here; choose another path"
+                    )
+
+    def add(self, row: Row) -> None:
+        """Append one episode; it is whole on the disk or not there."""
+        row = {**row, **self.about}
+        self.rows.append(row)
+        if self._file is not None:
+            line = _line(row)
+            if os.write(self._file, line) != len(line):
+                raise OSError(f"{self.path} could not be written: the disk is full")
+
+    def settle(self, order: Callable[[Row], Any], keep: Callable[[Row], bool]) -> None:
+        """Put the rows in order and drop those that do not count, on the disk too."""
+        self.rows = sorted(filter(keep, self.rows), key=order)
+        if self.path is not None:
+            with replacing(self.path) as aside:
+                aside.write_bytes(b"".join(map(_line, self.rows)))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _line(row: Row) -> bytes:
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def _cut(path: Path) -> list[Row]:
+    text = path.read_bytes()[: _whole(path)].decode("utf-8", "replace")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:12] + "..."

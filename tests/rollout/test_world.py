@@ -1,0 +1,365 @@
+"""Worlds: counts and ledgers that depend on nothing but policy, seed, task and start; what dies, breaks and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reaching
+
+from polyclock.data.video import pictures_of, read_frames
+from polyclock.evaluate.intervals import wilson
+from polyclock.evaluate.paired import Sequential
+from polyclock.rollout import Expert, Policy, Random, Still, World
+from polyclock.rollout.grid import BORDER, GAP, GREEN, LABEL, RED, Film, frames, write_grid
+from polyclock.rollout.ledger import Ledger, read, timeless
+from polyclock.rollout.outcome import Share, matched, mean_share
+
+QUERY = "action | video[:1], state, text"
+
+
+def world(task: str | tuple[str, ...] = "toy/reach", num_envs: int = 0) -> World:
+    return World(task, num_envs, **reaching.WORLD)
+
+
+def policy(**settings) -> Policy:
+    return Policy(reaching.model(), QUERY, **{"execute": 2, "steps": 2, **settings})
+
+
+# Counting.
+
+
+def test_success_is_counted_task_by_task(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "ledger.jsonl"
+    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5, ledger=path)
+    reach, fragile = found.tasks["toy/reach"], found.tasks["toy/fragile"]
+    assert (reach.successes, reach.episodes, reach.crashed) == (5, 5, 0)
+    assert (fragile.successes, fragile.episodes, fragile.crashed) == (4, 5, 1)
+    assert (reach.low, reach.high) == wilson(5, 5)
+    assert found.mean[0] == pytest.approx(0.9) and found.mean[1] < 0.9 < found.mean[2]
+    assert found.ledger == path and read(path) == list(found.rows) and len(found.rows) == 10
+    row = found.rows[0]
+    assert row["steps"] == row["first_success"] and row["calls"] == 0 and row["latency_ms"] is None
+    broken = next(row for row in found.rows if row["error"])
+    assert broken["number"] == 3 and not broken["success"] and broken["error"] == "RuntimeError: the table broke"
+    assert broken["first_success"] is None and broken["steps"] == 1
+
+
+def test_a_world_that_broke_is_opened_anew() -> None:
+    opened = []
+
+    def counting(name, cameras, size):
+        opened.append(name)
+        return reaching.open_env(name, cameras, size)
+
+    found = World("toy/fragile", 0, **{**reaching.WORLD, "open_env": counting}).evaluate(Expert(), 6)
+    assert found.successes == 5 and len(opened) == 2
+
+
+def test_floors_are_lower_than_the_ceiling() -> None:
+    solved = [world().evaluate(actor, 20).successes for actor in (Expert(), Random(), Still())]
+    assert solved[0] == 20 > solved[1] >= solved[2]
+
+
+def test_the_row_of_a_model_says_what_was_asked() -> None:
+    acting = policy(seed=3)
+    found = world().evaluate(acting, 2)
+    row = found.rows[1]
+    assert (row["policy"], row["query"], row["execute"], row["solver_steps"], row["seed"]) == ("model", QUERY, 2, 2, 3)
+    assert row["model"] == acting.sha256 and len(row["model"]) == 64 and row["size"] == 16 and row["number"] == 1
+    assert row["calls"] == -(-row["steps"] // 2) and 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
+    assert found.latency["mean"] > 0
+    assert len({row["start"] for row in found.rows}) == 2
+
+
+def test_the_table_and_the_document() -> None:
+    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5)
+    grid = found.grid()
+    assert [row[0] for row in grid.rows] == ["toy/reach", "toy/fragile", "mean over 2 tasks"]
+    assert grid.rows[1][1:5] == ("4/5", "80 %", "38 % to 96 %", "1") and grid.rows[2][1] == "9/10"
+    plain = json.loads(json.dumps(found.plain()))
+    assert plain["tasks"]["toy/fragile"]["share"] == 0.8 and plain["mean"]["share"] == 0.9
+    assert plain["about"]["policy"] == "expert" and plain["ledger"] is None
+
+
+def test_the_interval_of_the_mean_covers_it() -> None:
+    """Three tasks of known shares, 50 episodes each; of one task it is Wilson's."""
+    rng, shares, hits, trials = np.random.default_rng(0), np.array([0.9, 0.6, 0.1]), 0, 1000
+    for _ in range(trials):
+        found = []
+        for won in rng.binomial(50, shares):
+            low, high = wilson(int(won), 50)
+            found.append(Share(successes=int(won), episodes=50, crashed=0, low=low, high=high))
+        _, low, high = mean_share(found)
+        hits += low <= shares.mean() <= high
+    assert 0.93 <= hits / trials <= 0.98
+    assert mean_share(found[:1]) == pytest.approx((found[0].share, found[0].low, found[0].high))
+
+
+# The same rows whatever runs beside.
+
+
+def test_processes_and_this_one_write_the_same_ledger(tmp_path: Path) -> None:
+    ledgers = []
+    for num_envs in (0, 2):
+        path = tmp_path / f"{num_envs}.jsonl"
+        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(), 5, ledger=path)
+        ledgers.append(timeless(read(path)))
+    assert len(ledgers[0]) == 10 and ledgers[0] == ledgers[1]
+    alone = world(num_envs=1).evaluate(Random(), 3)
+    assert timeless(alone.rows) == timeless(world().evaluate(Random(), 3).rows)
+
+
+def test_the_number_of_episodes_does_not_change_the_first_ones() -> None:
+    few, many = world().evaluate(policy(), 2), world().evaluate(policy(), 6)
+    assert timeless(few.rows) == timeless(many.rows[:2])
+    assert timeless(world().evaluate(policy(seed=1), 2).rows) != timeless(few.rows)
+
+
+@pytest.mark.slow
+def test_one_two_and_five_processes_write_the_same_ledger(tmp_path: Path) -> None:
+    rows, early = [], []
+    for num_envs in (1, 2, 5):
+        path = tmp_path / f"{num_envs}.jsonl"
+        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(execute=4), 8, ledger=path)
+        rows.append(timeless(read(path)))
+        path = tmp_path / f"early {num_envs}.jsonl"
+        found = world(num_envs=num_envs).evaluate(Expert(), 50, ledger=path, enough=Sequential(threshold=0.6))
+        early.append((timeless(read(path)), found.verdicts["toy/reach"]))
+    assert rows[0] == rows[1] == rows[2] and len({row["steps"] for row in rows[0]}) > 3
+    assert early[0] == early[1] == early[2] and 5 < len(early[0][0]) < 20
+
+
+# Going on.
+
+
+def test_a_rollout_that_was_cut_short_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    told = []
+
+    def stop(row):
+        told.append(row)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world().evaluate(policy(), 6, ledger=path, report=stop)
+    assert [row["number"] for row in read(path)] == [0, 1, 2]
+    with path.open("a") as file:
+        file.write('{"task": "toy/rea')  # what a kill leaves
+    assert len(read(path)) == 3
+    again = []
+    found = world().evaluate(policy(), 6, ledger=path, report=again.append)
+    assert [row["number"] for row in again] == [3, 4, 5] and len(read(path)) == 6
+    assert timeless(found.rows) == timeless(world().evaluate(policy(), 6).rows)
+    # Fewer are asked for: nothing is played and nothing is lost.
+    assert world().evaluate(policy(), 2, ledger=path).episodes == 2 and len(read(path)) == 6
+
+
+def test_a_ledger_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    world().evaluate(policy(), 1, ledger=path)
+    before = path.read_bytes()
+    for other, message in (
+        (policy(execute=3), "execute is 2 there and 3 here"),
+        (policy(seed=1), "seed is 0 there and 1 here"),
+        (Still(), "policy is model there and still here"),
+    ):
+        with pytest.raises(ValueError, match=f"holds episodes of another rollout: {message}"):
+            world().evaluate(other, 1, ledger=path)
+    assert path.read_bytes() == before
+    path.write_text('{"task": "x"}\n')
+    with pytest.raises(ValueError, match="line 1, is no episode of a ledger: it lacks number"):
+        world().evaluate(policy(), 1, ledger=path)
+    with pytest.raises(ValueError, match="is not there"):
+        read(tmp_path / "nothing.jsonl")
+
+
+def test_two_rollouts_do_not_share_a_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, {"policy": "still"}), pytest.raises(ValueError, match="is being written by another rollout"):
+        Ledger(path, {"policy": "still"})
+    Ledger(path, {"policy": "still"}).close()
+
+
+# What dies and breaks.
+
+
+def test_a_process_that_dies_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"played toy/fatal, start 3, died \(SIGKILL: killed"):
+        world("toy/fatal", 1).evaluate(Expert(), 6, ledger=path)
+    assert time.monotonic() - began < 60
+    assert [row["number"] for row in read(path)] == [0, 1, 2]
+
+
+class Broken(Still):
+    """An actor with a mistake of its own, or of its user's."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        object.__setattr__(self, "error", error)
+
+    @property
+    def cameras(self):
+        return ()
+
+    def begin(self, env, start):
+        raise self.error("no hands")
+
+
+def test_a_mistake_in_the_policy_is_no_failed_episode(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        world().evaluate(Broken(ZeroDivisionError), 2, ledger=tmp_path / "a.jsonl")
+    assert read(tmp_path / "a.jsonl") == []
+
+
+@pytest.mark.slow
+def test_a_mistake_in_another_process_comes_back() -> None:
+    with pytest.raises(ValueError, match="no hands"):
+        world(num_envs=1).evaluate(Broken(ValueError), 2)
+    with pytest.raises(RuntimeError, match=r"the policy failed in its process\n(.*\n)*ZeroDivisionError: no hands"):
+        world(num_envs=1).evaluate(Broken(ZeroDivisionError), 2)
+    with pytest.raises(ValueError, match="toy/shut does not open"):
+        world("toy/shut", 1).evaluate(Still(), 2)
+
+
+def test_what_cannot_be_played_is_told() -> None:
+    with pytest.raises(ValueError, match="toy/shut does not open"):
+        world("toy/shut").evaluate(Still(), 1)
+    with pytest.raises(ValueError, match="unknown task 'nothing'"):
+        world("toy/nothing").evaluate(Still(), 1)
+    with pytest.raises(ValueError, match="episodes=0"):
+        world().evaluate(Still(), 0)
+    with pytest.raises(ValueError, match="each once"):
+        world(("toy/reach", "toy/reach"))
+    with pytest.raises(ValueError, match="num_envs=-1"):
+        world(num_envs=-1)
+    with pytest.raises(ValueError, match="needs enough"):
+        world().evaluate(Still(), 1, against=[])
+    lost = World("toy/reach", 1, **{**reaching.WORLD, "open_env": lambda *a, **k: None})
+    with pytest.raises(ValueError, match="cannot be sent to another process.*top level of a module"):
+        lost.evaluate(Still(), 1)
+
+
+SCRIPT = """
+import sys, time
+sys.path[:0] = {paths!r}
+import reaching
+from polyclock.rollout import Expert, World
+
+def slow(name, cameras, size):
+    env = reaching.open_env(name, cameras, size)
+    step = env.step
+    env.step = lambda action: (time.sleep(0.05), step(action))[1]
+    return env
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    World("toy/reach", 2, open_env=slow, starts=reaching.starts, size=16).evaluate(
+        Expert(), 50, ledger={ledger!r}, report=lambda row: print(row["number"], flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_control_c_leaves_a_readable_ledger_and_no_process(tmp_path: Path) -> None:
+    path, script = tmp_path / "ledger.jsonl", tmp_path / "script.py"
+    script.write_text(SCRIPT.format(paths=[str(Path(__file__).parent)], ledger=str(path)))
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(4):  # "ready" and three episodes
+        assert process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0 and said.count("KeyboardInterrupt") == 1
+    rows = read(path)
+    assert 3 <= len(rows) < 50 and all(row["success"] for row in rows)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    again = world().evaluate(Expert(), 12, ledger=path)
+    assert again.successes == 12
+
+
+# Enough, and who is better.
+
+
+def test_a_task_ends_when_enough_was_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 50, ledger=path, enough=Sequential(threshold=0.6))
+    assert [v.word for v in found.verdicts.values()] == ["above", "above"]
+    assert all(5 < share.episodes < 20 for share in found.tasks.values())
+    assert found.tasks["toy/fragile"].episodes > found.tasks["toy/reach"].episodes  # it broke once
+    assert [v.trials for v in found.verdicts.values()] == [s.episodes for s in found.tasks.values()]
+    assert len(read(path)) == found.episodes
+    assert found.grid().rows[0][-1] == f"above after {found.tasks['toy/reach'].episodes}"
+    # Undecided is said too.
+    few = world().evaluate(Expert(), 3, enough=Sequential(threshold=0.6))
+    assert few.verdicts["toy/reach"].word == "undecided" and few.episodes == 3
+
+
+def test_two_policies_are_compared_on_the_same_starts(tmp_path: Path) -> None:
+    path = tmp_path / "still.jsonl"
+    still = world().evaluate(Still(), 20, ledger=path)
+    expert = world().evaluate(Expert(), 20)
+    pairs = expert.against(path)
+    assert (pairs.first, pairs.second) == (20 - still.successes, 0) and pairs.p_value < 1e-3
+    assert expert.against(still) == pairs == expert.against(still.rows)
+    early = world().evaluate(Expert(), 20, enough=Sequential(), against=still.rows)
+    assert early.verdicts["toy/reach"].word == "above" and early.episodes < 12
+
+
+def test_other_starts_are_never_paired() -> None:
+    rows = list(world().evaluate(Still(), 4).rows)
+    mine, theirs = matched(rows[1:], rows[:3])
+    assert [r["number"] for r in mine] == [r["number"] for r in theirs] == [1, 2]
+    with pytest.raises(ValueError, match="start 1: the two ledgers began from different states"):
+        matched(rows, [{**rows[1], "start": "another"}])
+    with pytest.raises(ValueError, match="no start in common"):
+        matched(rows[:1], rows[1:])
+    with pytest.raises(ValueError, match="start 2: the other ledger has no such episode"):
+        world().evaluate(Expert(), 4, enough=Sequential(), against=rows[:2])
+
+
+# Films.
+
+
+def test_films_show_the_episodes_and_turn_green(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5, clips=clips, filmed=4)
+    assert len(list(clips.glob("*.mp4"))) == 8
+    film = pictures_of(clips / "toy-reach-0000.mp4")
+    assert film.height == film.width == 160 and len(film) == found.rows[0]["steps"] + 1 and float(film.rate) == 10
+    path = write_grid(tmp_path / "grid.mp4", found.rows, clips)
+    grid = pictures_of(path)
+    assert float(grid.rate) == 5 and grid.height % 2 == grid.width % 2 == 0
+    assert len(grid) == 1 + max(row["steps"] for row in found.rows if row["number"] < 4)
+    first, last = read_frames(path, [0, len(grid) - 1]).astype(int)
+
+    def edge(picture, row, column):
+        top, left = LABEL + row * (LABEL + 160 + 2 * BORDER) + 40, GAP + column * (160 + 2 * BORDER + GAP)
+        return picture[top : top + 100, left + 1 : left + 4].mean((0, 1))
+
+    for row in range(2):
+        for column in range(4):
+            assert np.abs(edge(first, row, column) - RED).max() < 30
+            broke = (row, column) == (1, 3)
+            assert np.abs(edge(last, row, column) - (RED if broke else GREEN)).max() < 30
+    assert write_grid(tmp_path / "none.mp4", found.rows, tmp_path / "empty") is None
+
+
+def test_a_film_that_has_ended_shows_its_last_picture() -> None:
+    film = Film(np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3), True)
+    assert [int(film.cell(i, (8, 8))[BORDER, BORDER, 0]) for i in range(5)] == [0, 1, 2, 2, 2]
+    assert [tuple(film.cell(i, (8, 8))[0, 0]) == GREEN for i in range(4)] == [False, False, True, True]
+    failed = Film(film.pictures, False)
+    assert tuple(failed.cell(9, (8, 8))[0, 0]) == RED
+    pages = list(frames([("two films", [film, failed]), ("", [film])]))
+    assert len(pages) == 3 and len({page.shape for page in pages}) == 1
