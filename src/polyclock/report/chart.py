@@ -15,7 +15,8 @@ Number = float | int | None
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """y over x; None or a number that is not finite leaves a gap. `dots` marks each point and gives its value."""
+    """y over x; None or a number that is not finite leaves a gap. `dots` marks each point and gives its value; between
+    `low` and `high` stands a whisker."""
 
     label: str
     x: Sequence[Number]
@@ -24,6 +25,8 @@ class Line:
     dashed: bool = False
     dots: bool = False
     faint: bool = False
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,21 @@ def chart(
     cursor: bool = False,
     log: bool = False,
     with_legend: bool = True,
+    zero: bool = False,
 ) -> Markup:
     """A figure with its legend, or without it where several share one.
 
     log: a logarithmic y axis if the values are positive and span more than a factor of 20. cursor: a vertical mark that
-    the page's player moves, in units of x. Nothing to draw gives a sentence.
+    the page's player moves, in units of x. zero: the y axis reaches down to 0. Nothing to draw gives a sentence.
     """
     lines = [_thinned(line) for line in lines]
     points = [p for line in lines for run in _runs(line) for p in run]
     if not points:
         return element("p", f"No {y} to draw yet.", class_="quiet")
-    values = [v for _, v in points]
+    values = [v for _, v in points] + [
+        v for line in lines for *_, v in (*_ends(line, line.low), *_ends(line, line.high))
+    ]
+    values += [0.0] if zero else []
     log = log and min(values) > 0 and max(values) > 20 * min(values)
     frame = Frame(_wide([p for p, _ in points], 0), _wide(values, 0.06, log), width, height, log)
     body = [*_grid(frame, x, y)]
@@ -142,6 +149,9 @@ def _drawn(line: Line, frame: Frame) -> list[Markup]:
             out.append(element("polyline", points=" ".join(places), class_=kind))
         elif not line.dots:
             out.append(element("polyline", points=" ".join(places * 2), class_=f"{kind} lone"))
+    for (a, low), (_, high) in zip(_ends(line, line.low), _ends(line, line.high), strict=False):
+        at = _px(frame.across(a))
+        out.append(element("line", x1=at, x2=at, y1=_px(frame.up(low)), y2=_px(frame.up(high)), class_=f"{kind} whisk"))
     if line.dots:
         for a, b in (p for run in _runs(line) for p in run):
             name = element("title", f"{line.label}: {b:.4g} at {a:g}")
@@ -168,6 +178,12 @@ def _runs(line: Line) -> list[list[tuple[float, float]]]:
         else:
             runs[-1].append((float(a), float(b)))
     return [run for run in runs if run]
+
+
+def _ends(line: Line, ends: Sequence[Number]) -> list[tuple[float, float]]:
+    """Where an end of the whiskers is known."""
+    both = zip(line.x, line.low, line.high, ends, strict=False)
+    return [(float(a), float(e)) for a, low, high, e in both if None not in (a, low, high, e)]  # type: ignore[arg-type]
 
 
 def _thinned(line: Line) -> Line:

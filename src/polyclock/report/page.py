@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,37 @@ from typing import Any
 from ..data.source import Dataset
 from ..pretrained import from_pretrained
 from ..train.state import load_weights
-from . import sections
+from . import lines, measures, sections
 from .answers import answers
 from .markup import Markup, element
 from .run import Run, read
 from .scenes import sample_scenes
+from .success import ROLLOUT, Rollout, headline, read_rollout, success
 
 # The browser itself is told to fetch nothing.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How the clips of a page are sampled.
+
+    dataset   to take windows from; None: the page has no clips and says so
+    data      what the data set is called in commands
+    episodes  None: those that a run held out
+    count, seconds  stretches of each question, and how long each may be
+    steps, seed     of the solver
+    classes   your own parts that a model's config names
+    """
+
+    dataset: Dataset | None = None
+    data: str | None = None
+    episodes: Sequence[int] | None = None
+    count: int = 3
+    seconds: float = 2.0
+    steps: int = 10
+    seed: int = 0
+    classes: Sequence[type] = ()
 
 
 def write(
@@ -25,40 +49,43 @@ def write(
     out: str | Path | None = None,
     evaluation: str | Path | Mapping[str, Any] | None = None,
     *,
-    dataset: Dataset | None = None,
-    episodes: Sequence[int] | None = None,
-    count: int = 3,
-    steps: int = 10,
-    seed: int = 0,
-    classes: Sequence[type] = (),
+    rollout: str | Path | None = None,
+    beside: Mapping[str, str | Path] | None = None,
+    **asked: Any,
 ) -> Path:
-    """Write the report of one run folder or several, and return its path.
+    """Write the report of one run or model folder or several, and return its path.
 
     out         None: RUN/report.html; several runs need a name
     evaluation  a document of `evaluate`, or its file, of a single run; None: RUN/evaluation.json where it is there
-    dataset     to sample clips from: `count` windows of the held-out `episodes` (None: those of RUN/run.json), `steps`
-                solver steps; without a data set the page has no clips and says so
-    classes     your own parts that a model's config names
+    rollout     the folder that `polyclock rollout` wrote, of a single run; None: RUN/rollout where it is there
+    beside      name -> another rollout's folder or document, drawn beside it
+    asked       the fields of `Asked`: dataset, data, episodes, count, seconds, steps, seed, classes
 
-    Errors: ValueError for a folder that is no run, an evaluation that is none, several runs without `out`.
+    Errors: ValueError for a folder that is no run, an evaluation or a rollout that is none, several runs without `out`.
     """
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
+    how = Asked(**asked)
     if not folders:
         raise ValueError("a report needs at least one run folder")
     if len(folders) > 1 and out is None:
         raise ValueError(f"a report on {len(folders)} runs needs the name of the page to write: out=PATH")
-    if len(folders) > 1 and evaluation is not None:
-        raise ValueError("an evaluation belongs to one run; with several runs each one's own evaluation.json is read")
+    if len(folders) > 1 and (evaluation is not None or rollout is not None):
+        raise ValueError(
+            "an evaluation and a rollout belong to one run; with several runs each one's own evaluation.json and "
+            "rollout are read"
+        )
     found = [read(folder, evaluation) for folder in folders]
-    scenes = [_scenes(run, dataset, episodes, count, steps, seed, classes) for run in found]
+    acted = [_acted(run, rollout) for run in found]
+    others = [read_rollout(path, name) for name, path in (beside or {}).items()]
+    bodies = [_article(run, own, others, how, i) for i, (run, own) in enumerate(zip(found, acted, strict=True))]
     target = Path(out) if out is not None else found[0].folder / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(found, scenes), encoding="utf-8")
+    target.write_text(page(found, bodies), encoding="utf-8")
     return target
 
 
-def page(runs: Sequence[Run], scenes: Sequence[list[Markup]]) -> str:
-    """The page as text; scenes[i] is the part of run i that is looked at."""
+def page(runs: Sequence[Run], bodies: Sequence[Markup]) -> str:
+    """The page as text; bodies[i] is about run i."""
     names = ", ".join(run.name for run in runs)
     own = files(__package__)
     style, player = (own.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "player.js"))
@@ -74,33 +101,42 @@ def page(runs: Sequence[Run], scenes: Sequence[list[Markup]]) -> str:
     body: list[object] = []
     if len(runs) > 1:
         body.append(element("header", element("h1", f"{len(runs)} runs"), sections.comparison(runs)))
-    for i, (run, shown) in enumerate(zip(runs, scenes, strict=True)):
-        body.append(_article(run, shown, i))
     whole = element(
         "html",
         element("head", head),
-        element("body", element("main", body), element("script", Markup(player))),
+        element("body", element("main", body, list(bodies)), element("script", Markup(player))),
         lang="en",
     )
     return f"<!doctype html>\n{whole}\n"
 
 
-def _article(run: Run, shown: list[Markup], number: int) -> Markup:
+def _acted(run: Run, rollout: str | Path | None) -> Rollout | None:
+    folder = run.folder / ROLLOUT if rollout is None else Path(rollout)
+    if rollout is None and not (folder / "rollout.json").is_file():
+        return None
+    return read_rollout(folder, run.name)
+
+
+def _article(run: Run, own: Rollout | None, others: Sequence[Rollout], how: Asked, number: int) -> Markup:
+    shown = _questions(run, how)
     parts = [
-        ("Answers", shown),
-        ("Losses", [sections.losses(run)]),
-        ("Errors", sections.evaluation(run)),
-        ("What was trained", sections.trained(run)),
+        ("Try it", [sections.commands(lines.jobs(run, how.data))]),
+        ("Success", success(own, others, lines.act(run, how.data))),
+        ("Questions", shown),
+        ("Measures", measures.evaluation(run)),
+        ("Training", [sections.losses(run)]),
         ("Checkpoints", [sections.kept(run)]),
+        ("Made with", sections.trained(run)),
     ]
     links = [element("a", title, href=f"#{_anchor(title, number)}") for title, _ in parts]
     return element(
         "article",
+        element("p", "Polyclock report", class_="over"),
         element("h1", run.name),
         element("p", sections.lead(run), class_="lead"),
         [element("p", text, class_="warn") for text in run.trouble],
-        sections.tiles(run),
-        element("nav", links),
+        sections.tiles(run, headline(own) if own else None),
+        element("nav", links, aria_label="Sections"),
         [element("section", element("h2", title), content, id=_anchor(title, number)) for title, content in parts],
         id=f"run-{number}",
     )
@@ -110,15 +146,7 @@ def _anchor(title: str, number: int) -> str:
     return f"{title.lower().replace(' ', '-')}-{number}"
 
 
-def _scenes(
-    run: Run,
-    dataset: Dataset | None,
-    episodes: Sequence[int] | None,
-    count: int,
-    steps: int,
-    seed: int,
-    classes: Sequence[type],
-) -> list[Markup]:
+def _questions(run: Run, how: Asked) -> list[Markup]:
     """The clips of a run, or a sentence on why there are none."""
 
     def none(why: str) -> list[Markup]:
@@ -126,19 +154,22 @@ def _scenes(
 
     if run.model is None:
         return none("there are no weights to sample from yet")
-    if dataset is None:
+    if how.dataset is None:
         return none("no data set was given to take windows from")
-    chosen = list(run.held_out if episodes is None else episodes)
-    here = {e.index for e in dataset.episodes}
-    if episodes is None:
+    chosen = list(run.held_out if how.episodes is None else how.episodes)
+    here = {e.index for e in how.dataset.episodes}
+    if how.episodes is None:
         chosen = [e for e in chosen if e in here]
     if not chosen:
-        return none("the run held no episode of this data set back")
-    model = from_pretrained(run.model, classes)
+        return none("the run held no episode of this data set back; name some with --episodes")
+    model = from_pretrained(run.model, how.classes)
     if run.average:
         load_weights(model, run.average, optional=True)
-    found = sample_scenes(model, dataset, chosen, count=count, steps=steps, seed=seed)
-    lead = (
-        "What is given, what the model answers and what was recorded, at the same time. Drag the handle, or press Play."
+    found = sample_scenes(
+        model, how.dataset, chosen, count=how.count, seconds=how.seconds, steps=how.steps, seed=how.seed
     )
-    return [element("p", lead), *answers(found)]
+    lead = (
+        "Every clip is of an episode that the network has not seen. Predicted stands above true, at the same moment: "
+        "drag the handle, press Play, or use the arrow keys on it. What lies ahead is dim until its time."
+    )
+    return [element("p", lead), *answers(found, lines.ask(run, how.data, found), measures.by_question(run.evaluation))]

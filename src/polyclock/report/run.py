@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from ..train import checkpoint, log
 
 EVALUATION = "evaluation.json"
+KNOWN = ("run.json", "log.jsonl", "checkpoints", "best")
 Plain = dict[str, Any]
 
 
@@ -51,6 +53,16 @@ class Run:
         return found if isinstance(found, dict) else {}
 
     @property
+    def parameters(self) -> int | None:
+        """How many numbers the model holds, from the head of its file; None where there is none."""
+        file = self.model / "model.safetensors" if self.model else None
+        if file is None or not file.is_file():
+            return None
+        with file.open("rb") as opened:
+            head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        return sum(math.prod(t["shape"]) for name, t in head.items() if name != "__metadata__")
+
+    @property
     def held_out(self) -> list[int]:
         """Episodes that were kept from training."""
         return [int(e) for e in (self.facts.get("data") or {}).get("held_out") or []]
@@ -63,14 +75,15 @@ class Run:
 
 
 def read(folder: str | Path, evaluation: str | Path | Mapping[str, Any] | None = None) -> Run:
-    """Read a run folder. `evaluation`: a document or its file; None: RUN/evaluation.json where it is there.
+    """Read a run folder or a model folder.
 
+    evaluation: a document or its file; None: RUN/evaluation.json where it is there.
     Errors: ValueError where the folder is no run, or a file cannot be read as JSON.
     """
     folder = Path(folder)
-    known = [name for name in ("run.json", "log.jsonl", "checkpoints", "best") if (folder / name).exists()]
+    known = [name for name in (*KNOWN, "config.json") if (folder / name).exists()]
     if not known:
-        raise ValueError(f"{folder} is no run folder: it has none of run.json, log.jsonl, checkpoints, best")
+        raise ValueError(f"{folder} is no run folder: it has none of {', '.join(KNOWN)}; nor is it a model folder")
     if evaluation is None and (folder / EVALUATION).is_file():
         evaluation = folder / EVALUATION
     document = evaluation if isinstance(evaluation, Mapping) or evaluation is None else _json(Path(evaluation))
@@ -79,11 +92,14 @@ def read(folder: str | Path, evaluation: str | Path | Mapping[str, Any] | None =
     trouble = []
     model = average = None
     which: Literal["best", "last"] = "last" if _measured_last(folder, document) else "best"
-    try:
-        model = checkpoint.model_folder(folder, which)
-        average = model.parent / "ema.safetensors"
-    except ValueError as error:
-        trouble.append(str(error))
+    if known == ["config.json"]:
+        model = folder
+    else:
+        try:
+            model = checkpoint.model_folder(folder, which)
+            average = model.parent / "ema.safetensors"
+        except ValueError as error:
+            trouble.append(str(error))
     return Run(
         folder=folder,
         started=_json(folder / "run.json") if (folder / "run.json").is_file() else {},

@@ -92,11 +92,6 @@ class Scenes:
         """The true clips of a signal, scene by scene."""
         return [v for s in self.scenes if isinstance(v := s.values.get(name), Clip)]
 
-    def duration(self, name: str) -> float:
-        """Seconds that one window of a signal spans."""
-        signal = self.signals[name]
-        return int(signal.shape[0] or 0) / (signal.rate or self.fps)
-
 
 def sample_scenes(
     model: WorldModel,
@@ -154,6 +149,8 @@ def _stretches(held: HeldOut, count: int, step: int, seconds: float) -> list[tup
         frames, times = mine[episode], chosen.count(episode)
         number = min(most, 1 + (frames[-1] - frames[0]) // step)
         starts = [f for f in frames if f + (number - 1) * step <= frames[-1]]
+        # Stretches that are nearly the same tell nothing new.
+        times = min(times, 1 + (starts[-1] - starts[0]) // (number * step))
         begun = dict.fromkeys(starts[(2 * i + 1) * len(starts) // (2 * times)] for i in range(times))
         out += [tuple(Place(episode, f + k * step) for k in range(number)) for f in begun]
     return out
@@ -181,9 +178,7 @@ def _scene(
     }
     answers = {q.name: {n: clip(n, slice(f, None), q.name) for n, f in q.wanted.items()} for q in asked}
     scale = {n: _scale(model, n, v) for n, v in first.items() if n in model.modalities}
-    return Scene(
-        places=places, seconds=places[0].frame / fps, values=values, given=given, answers=answers, scale=scale
-    )
+    return Scene(places=places, seconds=places[0].frame / fps, values=values, given=given, answers=answers, scale=scale)
 
 
 def _notes(dataset: Dataset) -> dict[str, dict]:

@@ -6,41 +6,67 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.source import spans
-from ..evaluate.table import cell, grids, number, paired, span
+from ..evaluate.table import cell, number, span
 from .chart import Line, chart
 from .markup import Markup, element, pairs, table
+from .measures import MOODS
 from .run import Run, brief, ledger, signals
 
 Row = Mapping[str, Any]
+MOST = 6  # comparisons among the first numbers
 
 
 def lead(run: Run) -> str:
-    """What this is, in a sentence."""
-    recipe, held = run.recipe.get("name"), run.held_out
-    what = f"The recipe {recipe}, trained with Polyclock" if recipe else "A Polyclock run"
+    """What this is, in a sentence or two."""
+    recipe, held, size = run.recipe.get("name"), run.held_out, run.parameters
+    learnt = [name for name, word, _ in signals(run.recipe) if word == "modelled"]
+    count = f" of {size / 1e6:.1f} million numbers" if size else ""
+    what = f"One network{count}" + (f", made by the recipe {recipe}," if recipe else "")
+    if learnt:
+        what += f" models {spoken(learnt)} together: each can be asked for, given any of the others"
+    trained = (run.facts.get("data") or {}).get("episodes") or []
     plural = "s" if len(held) > 1 else ""
+    if trained and held:
+        return f"{what}. It was trained on {len(trained)} episodes; episode{plural} {spans(held)} held out."
     return f"{what}; episode{plural} {spans(held)} held out." if held else f"{what}."
 
 
-def tiles(run: Run) -> Markup:
-    """The few numbers to see first."""
+def spoken(words: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def tiles(run: Run, success: tuple[str, str, str] | None = None) -> Markup:
+    """The few numbers to see first; `success` is (what, value, more) of a rollout."""
     train, best = run.train(), best_row(run)
     last = train[-1] if train else {}
-    out = [("steps", f"{last.get('step', 0):,}", _of(run))]
-    if best:
-        out.append(("best validation loss", number(best["loss"]), f"at step {best['step']:,}"))
+    out = [success] if success else []
+    if last or best or run.started:
+        out.append(("training steps", f"{last.get('step', 0):,}", _of(run)))
+    began = first_row(run)
+    if best and began and began is not best:
+        fell = f"from {number(began['loss'])} at step {began['step']:,}, at step {best['step']:,}"
+        out.append(("held-out loss, best", number(best["loss"]), fell))
+    elif best:
+        out.append(("held-out loss, best", number(best["loss"]), f"at step {best['step']:,}"))
     elif last:
         out.append(("training loss", number(last.get("loss")), "nothing is held out"))
-    for row in (run.evaluation or {}).get("comparisons", []):
-        if headline(row):
-            out.append((f"{row['first']} against {row['second']}", row["verdict"],
-                        f"{row['measure']} {number(row['mean'])} ({span(row)})"))  # fmt: skip
+    rows = [row for row in (run.evaluation or {}).get("comparisons", []) if headline(row)]
+    for row in rows[:MOST]:
+        out.append((f"{row['first']} against {row['second']}", row["verdict"],
+                    f"{row['measure']} {number(row['mean'])} ({span(row)})"))  # fmt: skip
     return element("div", [_tile(*tile) for tile in out], class_="tiles")
 
 
 def _tile(what: str, value: str, more: str) -> Markup:
-    parts = [element("span", what), element("b", value, class_=_mood(value)), element("span", more)]
+    parts = [element("span", what), element("b", value, class_=MOODS.get(value)), element("span", more)]
     return element("div", parts, class_="tile")
+
+
+def commands(lines: Sequence[tuple[str, str]]) -> Markup:
+    """Commands to copy, with what each is for."""
+    return element("div", [element("div", element("p", what), element("pre", line)) for what, line in lines],
+                   class_="commands")  # fmt: skip
 
 
 def headline(row: Row) -> bool:
@@ -56,6 +82,11 @@ def best_row(run: Run) -> Row | None:
     """The validation with the lowest loss."""
     rows = [r for r in run.validation() if isinstance(r.get("loss"), float)]
     return min(rows, key=lambda r: r["loss"], default=None)
+
+
+def first_row(run: Run) -> Row | None:
+    """The first validation: of the weights that the run began with, where they were measured."""
+    return next((r for r in run.validation() if isinstance(r.get("loss"), float)), None)
 
 
 def losses(run: Run) -> Markup:
@@ -84,31 +115,6 @@ def losses(run: Run) -> Markup:
 def _line(rows: Sequence[Row], label: str, name: str, color: int, dots: bool = False) -> Line:
     x, y = [r["step"] for r in rows], [(r.get("losses") or {}).get(name) for r in rows]
     return Line(label=label, x=x, y=y, color=color, dashed=dots, dots=dots, faint=not dots)
-
-
-def evaluation(run: Run) -> list[Markup]:
-    """Tables of errors and paired differences with their intervals, and what was noted."""
-    document = run.evaluation
-    if document is None:
-        return [element("p", "There is no evaluation of this run yet.", class_="quiet")]
-    data, settings = document["data"], document["settings"]
-    plural = "s" if len(data["episodes"]) > 1 else ""
-    about = (
-        f"Held-out episode{plural} {spans(data['episodes'])}: {data['windows']} windows in {data['blocks']} blocks of "
-        f"one {data.get('block', 'second')}, {settings['steps']} solver steps. In brackets: 95\u00a0% intervals from "
-        "resampled blocks. Errors of actions are in standard deviations of the training data; mse is of pixels in "
-        "[0, 1]."
-    )
-    out = [element("p", about)]
-    for grid in grids(document):
-        out += [element("h3", grid.title), table(grid.columns, grid.rows, grid.quiet)]
-    grid = paired(document)
-    if grid.rows:
-        body = [(*row[:-1], element("span", row[-1], class_=f"verdict {_mood(row[-1])}")) for row in grid.rows]
-        out += [element("h3", "Paired differences, first less second"), table(grid.columns, body)]
-    if document["notes"]:
-        out += [element("h3", "What to know"), element("ul", [element("li", note) for note in document["notes"]])]
-    return out
 
 
 def trained(run: Run) -> list[Markup]:
@@ -192,7 +198,3 @@ def _main_errors(run: Run) -> dict[str, str]:
 def _of(run: Run) -> str:
     planned = (run.started.get("training") or {}).get("steps")
     return f"of {planned:,}" if isinstance(planned, int) else ""
-
-
-def _mood(word: str) -> str | None:
-    return {"better": "good", "worse": "bad", "undecided": "open"}.get(word)
