@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PIECE = 8192  # pixels
 Colour = tuple[int, int, int]
 Colours = tuple[Colour, ...]
 
@@ -56,22 +57,31 @@ def along(curve: Tensor, place: Tensor) -> Tensor:
 
 def nearest_along(curve: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """(n, C) and pixels (..., C) -> the place (...) in [0, 1] of the nearest point of the curve, and the distance."""
+    # In pieces that stay in the processor's cache, which is faster.
+    parts = [_nearest_along(curve, piece) for piece in x.reshape(-1, x.shape[-1]).split(PIECE)]
+    place, off = (torch.cat(values) for values in zip(*parts, strict=True))
+    return place.reshape(x.shape[:-1]), off.reshape(x.shape[:-1])
+
+
+def _nearest_along(curve: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, C) and (m, C) -> place and distance (m,)."""
     start, step = curve[:-1], curve[1:] - curve[:-1]
     size = step.square().sum(1)
     forward = x @ step.T - (start * step).sum(1)
     part = (forward / size).clamp(0, 1)
-    off = x.square().sum(-1, keepdim=True) - 2 * x @ start.T + start.square().sum(1)
+    off = x.square().sum(1, keepdim=True) - 2 * x @ start.T + start.square().sum(1)
     off = off - part * (2 * forward - part * size)
-    least, segment = off.min(-1)
-    place = (segment + part.gather(-1, segment[..., None])[..., 0]) / (len(curve) - 1)
+    least, segment = off.min(1)
+    place = (segment + part.gather(1, segment[:, None])[:, 0]) / len(step)
     return place, least.clamp_min(0).sqrt()
 
 
-def nearest(colours: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, C) and pixels (..., C) -> the number (...) of the nearest colour, and the distance to it."""
-    off = x.square().sum(-1, keepdim=True) - 2 * x @ colours.T + colours.square().sum(1)
-    least, number = off.min(-1)
-    return number, least.clamp_min(0).sqrt()
+def nearest(codes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, C) and pixels (..., C) -> the number (...) of the nearest code, and whether it is the nearest by far: at less
+    than a third of the distance to the second."""
+    off = x.square().sum(-1, keepdim=True) - 2 * x @ codes.T + codes.square().sum(1)
+    least, number = off.topk(2, -1, largest=False)
+    return number[..., 0], least[..., 0] * 9 < least[..., 1]
 
 
 def separation(colours: Tensor) -> float:
@@ -117,10 +127,9 @@ def colour_to_hue(colour: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def classified(codes: Tensor, x: Tensor) -> Tensor:
-    """(n, C) and a picture (B, T, H, W, C) -> the number (B, T, H, W) of each pixel's code.
+    """(n, C), n > 1, and a picture (B, T, H, W, C) -> the number (B, T, H, W) of each pixel's code.
 
-    A pixel that lies far from every code, as at a blurred edge, takes the side that it belongs to (`sharpened`).
+    A pixel between two codes, as at a blurred edge, takes the side that it belongs to (`sharpened`).
     """
-    number, off = nearest(codes, x)
-    mixed = off > separation(codes) / 4
-    return torch.where(mixed, nearest(codes, sharpened(x))[0], number) if bool(mixed.any()) else number
+    number, clear = nearest(codes, x)
+    return number if bool(clear.all()) else torch.where(clear, number, nearest(codes, sharpened(x))[0])

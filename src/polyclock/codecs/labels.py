@@ -25,7 +25,7 @@ class Palette(Dense):
     cycle    ids beyond the last colour start again with the first one and come back as the lower id; without it they
              are an error
 
-    Exact. Decoding takes the nearest colour; a pixel far from all of them takes the smooth side it belongs to.
+    Exact. Decoding takes the nearest colour; a pixel between two of them, as at a blurred edge, the side it belongs to.
     """
 
     kind: ClassVar[str] = "segmentation"

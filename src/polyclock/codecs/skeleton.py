@@ -17,7 +17,7 @@ End = int | tuple[int, ...]
 Limbs = tuple[tuple[End, End], ...]
 LIMB = 0.6  # brightness of limbs, as published: joints stand out from them
 MOST = 36  # joints whose automatic colours can still be told apart
-SEEN = 0.2  # share of its own colour around a joint, below which it is not there
+SAME = 0.03  # radians between colours of one hue
 
 # COCO's 17 joints: nose, then left before right: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
 # OpenPose's numbers of the same joints; its joint 1, the neck, is the middle of the shoulders.
@@ -41,6 +41,8 @@ class SkeletonPicture(FrameByFrame):
     colours  of the joints, RGB of 0 .. 255. (): K even steps of hue, up to 18 joints; beyond, the second half is paler
     limb_colours  of the limbs; (): limb i has the colour of joint i, counted round
     radius   of a joint's dot, and width half of a limb's, both in px of the map
+    least    share of a joint's own colour in the 3 x 3 px where most of it lies, below which decoding calls it absent:
+             a limb in its colour reaches 0.36, a dot of 2 px that was blurred over 3 x 3 px twice 0.58
 
     Joints with visibility 0 are not drawn, so they come back as 0, 0, 0; so does a joint of which no pixel shows.
     Decoding looks for the place where most of a joint's own colour lies and takes the weighted mean around it. Clean, a
@@ -56,6 +58,7 @@ class SkeletonPicture(FrameByFrame):
     limb_colours: Colours = ()
     radius: float = 2.0
     width: float = 0.75
+    least: float = 0.4
 
     def __post_init__(self) -> None:
         for name in ("size", "frame", "limbs", "colours", "limb_colours"):
@@ -93,25 +96,32 @@ class SkeletonPicture(FrameByFrame):
         place = points[..., :2] * self._scale(points)
         seen = (points[..., 2] > 0) & torch.isfinite(place).all(-1)
         place = torch.where(seen[..., None], place, 0.0)
-        height, width = self.size
-        y = torch.arange(height, device=raw.device)[:, None] + 0.5
-        x = torch.arange(width, device=raw.device) + 0.5
-        canvas = points.new_zeros(len(points), height, width, 3)
-        colours, inks = (self._colours(points) + 1) / 2, (self._inks(points) + 1) / 2
-        for number, limb in enumerate(self.limbs):
-            (start, shown), (end, also) = (_end(place, seen, e) for e in limb)
-            ink = (self.width + 0.5 - _to_line(x, y, start, end)).clamp(0, 1) * (shown & also)[:, None, None]
-            canvas = torch.lerp(canvas, inks[number], ink[..., None])
-        # The nearest joint has the pixel: where dots overlap none is hidden behind another.
-        best = torch.full_like(canvas[..., 0], torch.inf)
-        dots = torch.zeros_like(canvas)
-        for joint in range(self.joints):
-            far = torch.hypot(x - place[:, joint, 0, None, None], y - place[:, joint, 1, None, None])
-            far = torch.where(seen[:, joint, None, None], far, torch.inf)
-            dots = torch.where((far < best)[..., None], colours[joint], dots)
-            best = torch.minimum(best, far)
-        canvas = torch.lerp(canvas, dots, (self.radius + 0.5 - best).clamp(0, 1)[..., None])
+        canvas = points.new_zeros(len(points), *self.size, 3)
+        if self.limbs:
+            near = [self._limb(place, seen, limb) for limb in self.limbs]
+            canvas = _painted(canvas, torch.stack(near, 1), (self._inks(points) + 1) / 2, self.width)
+        down, across = self._centres(points)
+        near = (down - place[..., 1, None]).square()[..., None] + (across - place[..., 0, None]).square()[..., None, :]
+        near = near + torch.where(seen, 0.0, torch.inf)[..., None, None]
+        canvas = _painted(canvas, near, (self._colours(points) + 1) / 2, self.radius)
         return (canvas * 2 - 1).unflatten(0, raw.shape[:2])
+
+    def _centres(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(H,) and (W,): y and x of the centres of the map's pixels."""
+        down, across = (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5 for n in self.size)
+        return down, across
+
+    def _limb(self, place: Tensor, seen: Tensor, limb: tuple[End, End]) -> Tensor:
+        """(N, H, W) squared distance of each pixel's centre from a limb; infinite where it is not shown."""
+        (start, shown), (end, also) = (_end(place, seen, e) for e in limb)
+        down, across = self._centres(place)
+        step = end - start
+        x, y = across - start[:, :1], down - start[:, 1:]
+        along = step / step.square().sum(1, keepdim=True).clamp_min(1e-9)
+        part = ((y * along[:, 1:])[:, :, None] + (x * along[:, :1])[:, None]).clamp_(0, 1)
+        off = torch.addcmul(x[:, None], part, -step[:, :1, None]).square_()
+        off += torch.addcmul(y[:, :, None], part, -step[:, 1:, None]).square_()
+        return off + torch.where(shown & also, 0.0, torch.inf)[:, None, None]
 
     def decode(self, x: Tensor) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, K, 3) float32 = x, y px of `frame`, and 1 where the joint is seen, else 0, 0, 0."""
@@ -128,24 +138,28 @@ class SkeletonPicture(FrameByFrame):
         rows, columns = row[..., None] + step, column[..., None] + step
         inside = ((rows >= 0) & (rows < height))[..., None] & ((columns >= 0) & (columns < width))[..., None, :]
         pixels = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
-        weight = own.flatten(2).gather(2, pixels.flatten(2)).view(inside.shape) * inside
+        weight = own.flatten(2).gather(2, pixels.flatten(2)).view(inside.shape)
+        weight = (weight - most[..., None, None] / 2).clamp_min(0) * inside  # limbs of its colour are darker
         total = weight.sum((-2, -1)).clamp_min(1e-9)
         across = (weight.sum(-2) * (columns + 0.5)).sum(-1) / total
         down = (weight.sum(-1) * (rows + 0.5)).sum(-1) / total
-        seen = most > SEEN
+        seen = most > self.least
         place = torch.stack([across, down], -1) / self._scale(own)
         found = torch.cat([torch.where(seen[..., None], place, 0.0), seen[..., None].float()], -1)
         return found.unflatten(0, x.shape[:2])
 
     def _own(self, x: Tensor) -> Tensor:
-        """Pictures (N, H, W, 3) -> (N, K, H, W): 1 where a pixel has exactly the joint's colour, 0 far from it."""
-        colours = self._colours(x)
-        others = torch.cat([colours, self._inks(x)])
-        apart = torch.cdist(colours, others)
-        apart = apart.fill_diagonal_(torch.inf).amin(1)
-        reach = torch.minimum(apart, (1 - LIMB) * (colours + 1).norm(dim=1))
-        off = x.square().sum(-1, keepdim=True) - 2 * x @ colours.T + colours.square().sum(1)
-        return (1 - off.clamp_min(0).sqrt() / reach).clamp_min(0).movedim(-1, 1)
+        """Pictures (N, H, W, 3) -> (N, K, H, W): 1 where a pixel has the joint's colour, less where it is darker or of
+        another hue, 0 from the next joint's hue on. A dot that blur has darkened keeps its hue, so hue must agree."""
+        light, colours = (x + 1) / 2, (self._colours(x) + 1) / 2
+        ways = F.normalize(torch.cat([colours, (self._inks(x) + 1) / 2]), dim=1)
+        apart = (ways[: len(colours)] @ ways.T).clamp(-1, 1).acos()
+        apart = torch.where(apart > SAME, apart, torch.inf).amin(1).clamp_max(math.pi / 4).tan()
+        size = colours.norm(dim=1)
+        along = light @ (colours / size[:, None]).T
+        off = (light.square().sum(-1, keepdim=True) - along.square()).clamp_min(0).sqrt()
+        agree = (1 - (off / (along.clamp_min(1e-6) * apart)).square()).clamp_min(0)
+        return ((along / size).clamp(0, 1) * agree).movedim(-1, 1)
 
     def _scale(self, like: Tensor) -> Tensor:
         """(2,): px of the map for one px of the frame, across and down."""
@@ -216,9 +230,11 @@ def _end(place: Tensor, seen: Tensor, end: End) -> tuple[Tensor, Tensor]:
     return place[:, chosen].mean(1), seen[:, chosen].all(1)
 
 
-def _to_line(x: Tensor, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """(N, H, W) distance of each pixel's centre from the line between (N, 2) and (N, 2)."""
-    (x0, y0), (dx, dy) = (v[..., None, None].unbind(1) for v in (start, end - start))
-    part = ((x - x0) * dx + (y - y0) * dy) / (dx.square() + dy.square()).clamp_min(1e-9)
-    part = part.clamp(0, 1)
-    return torch.hypot(x - x0 - part * dx, y - y0 - part * dy)
+def _painted(canvas: Tensor, off: Tensor, colours: Tensor, radius: float) -> Tensor:
+    """Each pixel of (N, H, W, 3) within `radius` of something takes the colour of what is nearest to it.
+
+    off (N, n, H, W) are squared distances from n things. So of two that overlap neither is hidden behind the other.
+    """
+    nearest, which = off.min(1)
+    ink = (radius + 0.5 - nearest.sqrt()).clamp(0, 1)
+    return torch.lerp(canvas, colours[which], ink[..., None])

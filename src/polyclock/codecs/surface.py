@@ -76,7 +76,7 @@ class SurfacePlanes(Dense):
     The part is written as three digits, so that its codes lie far apart: at most 26 parts have digits -1, 0 and 1.
     count  the largest part id; part 0 is background
 
-    Exact up to rounding. Decoding takes the nearest code; a pixel far from all of them the side it belongs to.
+    Exact up to rounding. Decoding takes the nearest code; a pixel between two of them the side it belongs to.
     """
 
     kind: ClassVar[str] = "surface"
