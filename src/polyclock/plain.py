@@ -41,19 +41,23 @@ def from_plain(data: Plain, tensors: Mapping[str, Tensor], table: Mapping[str, t
         return tuple(from_plain(v, tensors, table, f"{place}[{i}]") for i, v in enumerate(data))
     if not isinstance(data, dict):
         return data
+    if "is" not in data:  # a class of ours may have a field called map, set or tensor
+        return _container(data, tensors, table, place)
+    if data["is"] not in table:
+        raise ValueError(f"{place}: {unknown('class', data['is'], table)} Pass your own as classes=[...].")
+    return _built(table[data["is"]], data, tensors, table, place)
+
+
+def _container(data: dict, tensors: Mapping[str, Tensor], table: Mapping[str, type], place: str) -> Any:
     if "map" in data:
         return {k: from_plain(v, tensors, table, f"{place}.{k}") for k, v in data["map"].items()}
     if "set" in data:
         return frozenset(data["set"])
-    if "tensor" in data:
-        if data["tensor"] not in tensors:
-            raise ValueError(f"{place}: the tensor {data['tensor']!r} is missing")
-        return tensors[data["tensor"]]
-    if "is" not in data:
+    if "tensor" not in data:
         raise ValueError(f"{place}: an object without 'is', so its class is unknown")
-    if data["is"] not in table:
-        raise ValueError(f"{place}: {unknown('class', data['is'], table)} Pass your own as classes=[...].")
-    return _built(table[data["is"]], data, tensors, table, place)
+    if data["tensor"] not in tensors:
+        raise ValueError(f"{place}: the tensor {data['tensor']!r} is missing")
+    return tensors[data["tensor"]]
 
 
 def _built(cls: type, data: dict, tensors: Mapping[str, Tensor], table: Mapping[str, type], place: str) -> Any:

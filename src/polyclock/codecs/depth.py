@@ -67,9 +67,8 @@ class DepthColor(Dense):
     map        "spectral": near is dark red, far violet; "grey": near is white, far dark
     range      "fixed": near and far in m are given, and decoding gives metres. "clip" or "frame": they are the least
                and the greatest known depth of each clip or frame, as most published systems draw depth. Their scale
-               is lost: decoding gives the relative depth, 0.001 at the near end to 1 at the far end, and a measure
-               must align it first ("scale and shift"; "inverse" where scale="inverse", whose relative depth is
-               linear in 1 / depth)
+               is lost: decoding gives the relative depth, 0.001 at the near end to 1 at the far end, linear in depth
+               or, with scale="inverse", in 1 / depth. A measure must align it first, as `alignment` says
     scale      "linear" in depth, or "inverse": linear in 1 / depth (what monocular estimators give)
     gap        grey only: the share of the greys below that of the far end, so that unknown can be told from far (0.125
                by default); 0 is the published min-max grey, from which nothing comes back unknown
@@ -101,6 +100,13 @@ class DepthColor(Dense):
         if self.map != "grey" and self.gap is not None:
             raise ValueError(f"gap={self.gap} has no effect with map={self.map!r}, where unknown is black")
         _check(self.near or 1.0, self.far or 2.0, self.scale, self._gap)
+
+    @property
+    def alignment(self) -> str:
+        """What a measure must fit before it compares decoded with true depth: none, scale and shift, or inverse."""
+        if self.range == "fixed":
+            return "none"
+        return "inverse" if self.scale == "inverse" else "scale and shift"
 
     @property
     def _gap(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,7 @@ class SkeletonPicture(FrameByFrame):
     Joints nearer to each other than their dots share the pixels, which draws them apart by up to half a dot.
     """
 
+    kind: ClassVar[str] = "skeleton"
     size: tuple[int, int]
     joints: int
     frame: tuple[int, int] | None = None
