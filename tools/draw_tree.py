@@ -26,6 +26,7 @@ REMARKS = {
     "docs/concepts.md": "the ideas, and every part, with an example each",
     "docs/conventions.md": "shapes, time, names, errors, saving",
     "docs/data.md": "which data are read and written, and how",
+    "docs/evaluation.md": "what is measured, beside what, and what each number means",
     "docs/results.md": "what was measured, generated from committed JSON",
     "src/polyclock/__init__.py": "the public names",
     "tools/demo.sh": "what `make demo` runs",

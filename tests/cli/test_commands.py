@@ -182,6 +182,15 @@ def test_a_run_is_measured_and_reported(
                  "--probes", "none", "--out", str(tmp_path / "seen.json")]) == 0  # fmt: skip
     assert "was trained on episode 1" in capsys.readouterr().err
     assert "Did you mean 'policy'" in sentence(capsys, *words, "--only", "polcy")
+    # Another data set is held out as a whole.
+    toy.write(tmp_path / "other", episodes=2)
+    other = ["evaluate", str(run), "--data", str(tmp_path / "other"), "--only", "policy", "--steps", "1", "--windows",
+             "4", "--probes", "none", "--json", "--out", str(tmp_path / "other.json")]  # fmt: skip
+    assert main([*other, "--training", str(data)]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["data"]["episodes"] == [0, 1] and "other data" not in said.err
+    assert main([*other, "--episodes", "0", "--training", str(tmp_path / "other")]) == 0
+    assert "--training names other data than the run was trained on" in capsys.readouterr().err
     assert "unknown probe 'horizons'" in sentence(capsys, *words, "--probes", "horizons")
     assert "--world metaworld/TASK" in sentence(capsys, *words, "--probes", "counterfactual")
     assert "unknown world 'mars'" in sentence(capsys, *words, "--world", "mars")

@@ -31,15 +31,20 @@ def run(words: Sequence[str]) -> int:
     from ..evaluate import PROBES, evaluate, show
 
     dataset = open_dataset(args["data"])
+    apart = open_dataset(args["training"]) if args["training"] else None
     began_with = run_folder.started_with(args["run"]).get("facts", {}).get("data", {})
-    episodes = numbers(args["episodes"]) if args["episodes"] else began_with.get("held_out")
+    if args["episodes"]:
+        episodes = numbers(args["episodes"])
+    else:
+        # Of a data set that the run was not trained on every episode is held out.
+        episodes = [e.index for e in dataset.episodes] if apart else began_with.get("held_out")
     if not episodes:
         raise ValueError(f"{args['run']} does not say which episodes were held out; name them: --episodes 3,7-9")
     document = evaluate(
         model,
         dataset,
         episodes=episodes,
-        training=trained_on(dataset, began_with, episodes),
+        training=trained_on(dataset, began_with, episodes) if apart is None else trained_apart(apart, began_with),
         only=named(args["only"]) if args["only"] else None,
         stride=args["stride"],
         windows=args["windows"],
@@ -80,6 +85,18 @@ def trained_on(dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[
     return same
 
 
+def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> Dataset:
+    """The episodes of a data set of its own that the run was trained on; all, told as a note, where they are others."""
+    from ..cli import say
+
+    there = {e.index for e in apart.episodes}
+    trained = began_with.get("episodes", [])
+    same = apart.only(trained) if trained and there.issuperset(trained) else apart
+    if same.fingerprint != began_with.get("fingerprint"):
+        say("note: --training names other data than the run was trained on")
+    return same
+
+
 def named(words: str) -> tuple[str, ...]:
     """ "a,b" -> ("a", "b"); "" and "none" -> ()."""
     return tuple(w for word in words.split(",") if (w := word.strip()) not in ("", "none"))
@@ -90,6 +107,9 @@ def _parser() -> Parser:
     parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
     parser.add_argument("--data", required=True, metavar="PATH", help="the data set")
     parser.add_argument("--episodes", metavar="3,7-9", help="which [those that the run held out]")
+    parser.add_argument(
+        "--training", metavar="PATH", help="the data set of the training, where --data is another [it is the same]"
+    )
     parser.add_argument("--only", metavar="NAME,..", help="questions to ask [all that make sense]")
     parser.add_argument("--stride", type=int, metavar="N", help="data frames between windows [about six a second]")
     parser.add_argument("--windows", type=int, metavar="N", help="at most so many, spread evenly [64 without --stride]")
