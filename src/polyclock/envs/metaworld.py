@@ -140,7 +140,6 @@ class Tabletop:
         self.task = known_task(task)
         from metaworld.policies import ENV_POLICY_MAP
 
-        from .metaworld_anatomy import hide_marks
         from .scene import Scene
 
         self._env = _package()[self.task + SUFFIX]()
@@ -151,7 +150,6 @@ class Tabletop:
         self._env._get_state_rand_vec = self._given_start
         self._policy = ENV_POLICY_MAP[self.task + SUFFIX]()
         self.model, self.data = self._env.model, self._env.data
-        hide_marks(self.model)
         self.scene = Scene(self.model, self.size, turned=TURNED)
         self._start: Start | None = None
         self._draws = 0

@@ -25,29 +25,21 @@ from .metaworld_tables import (
 from .recording import Anatomy
 
 DRAWN = (0, 1, 2)  # groups that are drawn; the others hold shapes for collisions only
-HIDDEN = 5  # a group that is not
-
-
-def hide_marks(model: Any) -> None:
-    """Take out of the pictures what is no thing: all sites (goals among them) and geoms without colour."""
-    model.site_group[:] = HIDDEN
-    model.geom_group[_alpha(model) == 0] = HIDDEN
 
 
 def anatomy(model: Any) -> Anatomy:
-    """The anatomy of a model whose marks are hidden; its G surfaces are the geoms, then the sites."""
+    """The anatomy of a model; its G surfaces are its geoms."""
     bodies = [body_name(model, int(body)) for body in model.geom_bodyid]
-    drawn = np.isin(model.geom_group, DRAWN)
+    drawn = np.isin(model.geom_group, DRAWN) & (_alpha(model) > 0)
     classes = {name: number for number, name in CLASSES.items()}
-    rest = np.zeros(model.nsite, int)
     part = np.array([part_of(body) for body in bodies])
     return Anatomy(
-        instance=np.append([instance_of(body) for body in bodies], rest),
-        label=np.append([classes[class_of(body)] for body in bodies], rest),
+        instance=np.array([instance_of(body) for body in bodies]),
+        label=np.array([classes[class_of(body)] for body in bodies]),
         classes=CLASSES,
         parts={0: "none"} | dict(enumerate(PARTS, 1)),
         surface=_chart(model, drawn, part),
-        mapped=np.append((part > 0) & drawn, rest.astype(bool)),
+        mapped=(part > 0) & drawn,
         joints=tuple(JOINTS),
         limbs=LIMBS,
         owners=_owners(model, drawn),
@@ -78,12 +70,12 @@ def _alpha(model: Any) -> np.ndarray:
 
 def _owners(model: Any, drawn: np.ndarray) -> np.ndarray:
     """(K, G): a joint is shown by its body and the body it hangs on, or by those that the table names."""
-    found = np.zeros((len(JOINTS), model.ngeom + model.nsite), bool)
+    found = np.zeros((len(JOINTS), model.ngeom), bool)
     for k, (joint, body) in enumerate(JOINTS.items()):
         above = model.body(model.body_parentid[model.body(body).id]).name
         names = SHOWN_BY.get(joint, (body, above))
         bodies = [model.body(name).id for name in names]
-        found[k, : model.ngeom] = np.isin(model.geom_bodyid, bodies) & drawn
+        found[k] = np.isin(model.geom_bodyid, bodies) & drawn
     return found
 
 
