@@ -192,20 +192,20 @@ def action(actor: Actor, azimuth: float) -> str:
     return "walks to the right" if rightward > 0 else "walks to the left"
 
 
-def caption(actors: Sequence[Actor], azimuth: float, events: Sequence[tuple[str, str, str]], camera: str) -> str:
-    """The clip's sentence. events: (kind, colour, what happened, see `props.happened`) of every prop that is seen."""
+def caption(actors: Sequence[Actor], azimuth: float, events: Sequence[tuple[Prop, str]], camera: str) -> str:
+    """The clip's sentence. events: every prop and what it was seen to do, see `props.happened`."""
     people = " while ".join(f"{describe(a.build)} {action(a, azimuth)}" for a in actors)
-    boxes = [colour for kind, colour, event in events if (kind, event) == ("box", "falls")]
-    told = [
-        f"{article(colour)} {colour} ball {event}"
-        for kind, colour, event in events
-        if kind == "ball" and event in ("bounces", "rolls")
-    ]
-    if len(boxes) > 1:
+    told = []
+    for prop, event in events:
+        if event in ("bounces", "rolls"):
+            which = article(prop.colour) if prop.owner is None else "the"
+            told.append(f"{which} {prop.colour} ball {event}")
+    fallen = [prop for prop, event in events if event == "falls"]
+    if len(fallen) == 1:
+        told.append(f"{article(fallen[0].colour)} {fallen[0].colour} box falls")
+    elif fallen:
         told.append("boxes fall")
-    elif boxes:
-        told.append(f"{article(boxes[0])} {boxes[0]} box falls")
-    lying = sum((kind, event) == ("box", "lies") for kind, _, event in events)
+    lying = sum(event == "lies" for _, event in events)
     if lying:
         told.append("a box lies on the floor" if lying == 1 else "boxes lie on the floor")
     return "; ".join([people, *told, *([camera] if camera else [])])

@@ -31,6 +31,7 @@ LEADS = ("walk", "wave", "squat", "jump", "throw", "lift")
 SUBSTEP = 1 / 400  # s at most, of physics
 LEAST_SIZE = 16  # px
 SEEN = 12  # pixels that a prop must show in some frame to be spoken of, at 128 px
+AHEAD = 0.4  # m before a thrower that the camera looks at
 LET_GO = 0.4  # s after which a thrown thing may touch its thrower again
 
 
@@ -171,6 +172,7 @@ class Clip:
         points = joints([a.build for a in self.actors], [_every(a.posed, self.steps) for a in self.actors])
         poses = [(a.posed.position, quaternions(a.posed.rotation)) for a in self.actors]
         for number, prop in enumerate(self.props):
+            self.model.geom(f"thing{number}").conaffinity = prop.touches(True)
             data.qvel[6 * number : 6 * number + 3] = prop.speed
         for index in range(len(self.paths)):
             self._set(data, index, poses)
@@ -185,16 +187,18 @@ class Clip:
         events = []
         least = SEEN * (self.source.size / 128) ** 2
         for number, prop in enumerate(self.props):
-            holding = self._holding(number)
-            seen = (instances == number + 1 + PERSONS).sum((1, 2)).max() >= least
-            if seen:
-                event = happened(prop, self.paths[:, number], self.step, holding)
-                events.append((prop.kind, prop.colour, event))
+            seen = (instances == number + 1 + PERSONS).sum((1, 2)) >= least
+            seen = np.repeat(seen, self.steps)[: len(self.paths)]
+            events.append((prop, happened(prop, self.paths[:, number], self.step, self._holding(number), seen)))
         return caption(self.actors, self.azimuth, events, self.shot.said)
 
     def _shot(self, rng: np.random.Generator) -> Shot:
         extents = [extent(a.build, _every(a.posed, self.steps)) for a in self.actors]
-        path = np.stack([a.posed.position[:: self.steps, 0, :2] for a in self.actors]).mean(0)
+        middles = []
+        for actor in self.actors:
+            ahead = AHEAD if actor.motion == "throw" else 0.0  # room in the picture for what flies
+            middles.append(actor.posed.position[:: self.steps, 0, :2] + ahead * actor.posed.rotation[0, 0, :2, 0])
+        path = np.stack(middles).mean(0)
         wanders = len(self.actors) == 1 and self.actors[0].motion == "walk"
         return draw_shot(rng, self.azimuth, extents, path, wanders)
 
@@ -260,7 +264,7 @@ class Clip:
             data.qvel[6 * number : 6 * number + 3] = (held.place[index] - before) / self.step
             data.qvel[6 * number + 3 : 6 * number + 6] = 0
         elif index == int(np.flatnonzero(held.holding)[-1]) + int(LET_GO / self.step):
-            self.model.geom_conaffinity[self.model.geom(f"thing{number}").id] = prop.touches(False)
+            self.model.geom(f"thing{number}").conaffinity = prop.touches(False)
 
 
 def _motions(source: PeopleSource, number: int, rng: np.random.Generator) -> tuple[str, ...]:

@@ -146,23 +146,27 @@ def _drop(rng: np.random.Generator, place: np.ndarray, right: np.ndarray, away: 
 EVENTS = {"bounce": _bounce, "roll": _roll, "topple": _topple, "drop": _drop}
 
 
-def happened(prop: Prop, path: np.ndarray, step: float, holding: np.ndarray) -> str:
-    """What a prop did while nobody held it: "bounces", "rolls", "flies", "falls", "lies", or "" where it was held.
+def happened(prop: Prop, path: np.ndarray, step: float, holding: np.ndarray, seen: np.ndarray) -> str:
+    """What a prop was seen to do while nobody held it: "bounces", "rolls", "falls", "lies", or "".
 
-    path (n, 3) m at every `step` s; holding (n,) bool.
+    path (n, 3) m at every `step` s; holding, seen (n,) bool.
     """
-    free = path[~holding]
-    if len(free) < 3:
+    free = ~holding
+    if not (seen & free).any():
         return ""
-    speed = np.diff(free, axis=0) / step
-    level = float(np.linalg.norm(free[-1, :2] - free[0, :2]))
+    level = float(np.linalg.norm(path[-1, :2] - path[0, :2]))
     if prop.kind == "box":
-        fell = float(free[:, 2].max() - free[-1, 2]) > 0.08
-        return "falls" if fell else ("lies" if level < 0.05 and not holding.any() else "")
-    down, up = speed[:, 2] < -0.6, speed[:, 2] > 0.4
-    first = int(down.argmax()) if down.any() else len(speed)
-    if up[first:].any():
+        if holding.any():
+            return ""
+        fell = path[0, 2] - path[-1, 2] > 0.08
+        return "falls" if fell else ("lies" if level < 0.05 else "")
+    rising = np.diff(path[:, 2], prepend=path[0, 2]) / step
+    down, up = (rising < -0.6) & free, (rising > 0.4) & free
+    lowest = np.zeros(len(path), bool)  # where a fall turned into a rise
+    falling = False
+    for index in np.flatnonzero(down | up):
+        lowest[index] = falling and up[index]
+        falling = bool(down[index])
+    if (lowest & seen).any():
         return "bounces"
-    if down.any():
-        return "flies"
-    return "rolls" if level > 0.25 else "lies"
+    return "rolls" if level > 0.25 and not (down | up).any() else ""
