@@ -83,12 +83,15 @@ def test_a_video_file_of_published_depth_is_read(real_data: Path) -> None:
     assert float(torch.corrcoef(torch.stack([back.flatten(), x.mean(-1).flatten()]))[0, 1]) < -0.999
 
 
-def test_relative_depth_lies_between_nearly_nothing_and_one() -> None:
+def test_relative_depth_runs_from_a_twentieth_to_one() -> None:
     depth = torch.tensor([[2.0, 3.0], [10.0, 20.0]]).reshape(1, 2, 1, 2, 1)
     frame = DepthColor(range="frame")
-    torch.testing.assert_close(frame.decode(frame.encode(depth)).flatten(), torch.tensor([0.001, 1.0, 0.001, 1.0]))
+    torch.testing.assert_close(frame.decode(frame.encode(depth)).flatten(), torch.tensor([0.05, 1.0, 0.05, 1.0]))
     clip = DepthColor(range="clip")
-    assert clip.decode(clip.encode(depth)).flatten()[1] == pytest.approx(0.001 + 0.999 / 18, abs=1e-4)
+    assert clip.decode(clip.encode(depth)).flatten()[1] == pytest.approx(0.05 + 0.95 / 18, abs=1e-4)
+    for codec in (frame, clip, DepthColor(range="clip", scale="inverse"), DepthColor(map="grey", range="frame")):
+        again = codec.encode(codec.decode(codec.encode(TRUE)))
+        torch.testing.assert_close(again, codec.encode(TRUE), atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("range", ["clip", "frame"])

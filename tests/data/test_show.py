@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 from test_writer import FEATURES, H264, record
 
+from polyclock.codecs.colours import SPECTRAL, TAB10
 from polyclock.data import dense
-from polyclock.data.colours import labels, paint, ramp
+from polyclock.data.colours import labels, paint, ramp, skeletons
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.data.show import info, show
 
@@ -97,11 +98,24 @@ def test_colours() -> None:
     assert len({tuple(c) for c in labels(np.arange(1, 60))}) == 59 and not labels(np.array([0])).any()
     depth = np.array([[[[1.0], [2.0], [0.0]]]])
     picture, meaning = paint("depth", depth)
-    brightness = picture[0, 0].astype(int).sum(-1)
-    assert brightness[0] > brightness[1] > brightness[2] == 0 and "black = unknown" in meaning
-    flow = np.array([[[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]]]])
-    still, right, left = paint("flow", flow)[0][0, 0].astype(int)
+    assert picture[0, 0, :2].tolist() == [list(SPECTRAL[0]), list(SPECTRAL[-1])] and not picture[0, 0, 2].any()
+    assert meaning == "red = 1.02 m, violet = 1.98 m, black = unknown"
+    assert not paint("depth", depth * 0)[0].any() and paint("depth", depth * 0)[1] == "unknown everywhere"
+    flow = np.array([[[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [-3.0, 0.0, 1.0]]]])
+    still, right, left, hidden = paint("flow", flow)[0][0, 0].astype(int)
     assert still.tolist() == [255, 255, 255] and right[0] > right[2] and left[0] < left[2]
+    assert (hidden <= left).all() and hidden.sum() < left.sum()
+    masks = np.array([[[[0, 1], [3, 1], [21, 2]]]])
+    assert paint("segmentation", masks)[0][0, 0, 1].tolist() == list(TAB10[2])
+    assert paint("segmentation", masks * [0, 1])[1] == "one colour for each class"
+
+
+def test_skeletons_have_the_colours_of_the_codec() -> None:
+    points = np.array([[[20.5, 20.5, 1], [40.5, 20.5, 1], [20.5, 50.5, 0]]])
+    picture = skeletons(points, 64, [(0, 1), (0, 2)])[0].astype(int)
+    assert picture[20, 20].tolist() == [255, 0, 0] and picture[20, 40].tolist() == [0, 255, 0]
+    assert picture[20, 30].sum() > 0 and not picture[35:].any()
+    assert skeletons(np.ones((2, 60, 3)), 64).shape == (2, 64, 64, 3)
 
 
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

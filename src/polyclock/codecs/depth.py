@@ -20,7 +20,7 @@ RANGES = ("fixed", "clip", "frame")
 SCALES = ("linear", "inverse")
 MAPS = ("spectral", "grey")
 GAP = 0.125
-LEAST = 0.001  # relative depth of the nearest point: above 0, which means unknown
+LEAST = 0.05  # relative depth of the nearest point, where that of the farthest is 1; 0 means unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,9 @@ class DepthColor(Dense):
     map        "spectral": near is dark red, far violet; "grey": near is white, far dark
     range      "fixed": near and far in m are given, and decoding gives metres. "clip" or "frame": they are the least
                and the greatest known depth of each clip or frame, as most published systems draw depth. Their scale
-               is lost: decoding gives the relative depth, 0.001 at the near end to 1 at the far end, linear in depth
-               or, with scale="inverse", in 1 / depth. A measure must align it first, as `alignment` says
+               is lost: decoding gives the relative depth, 0.05 at the near end to 1 at the far end. It is linear in
+               depth or, with scale="inverse", its inverse is linear in 1 / depth; encoding it again gives the same
+               picture. A measure must align it first, as `alignment` says
     scale      "linear" in depth, or "inverse": linear in 1 / depth (what monocular estimators give)
     gap        grey only: the share of the greys below that of the far end, so that unknown can be told from far (0.125
                by default); 0 is the published min-max grey, from which nothing comes back unknown
@@ -123,7 +124,7 @@ class DepthColor(Dense):
         return torch.where(known, colour, -1.0)
 
     def decode(self, x: Tensor) -> Tensor:
-        """(B, T, H, W, 3) -> (B, T, H, W, 1): m with a fixed range, else relative depth in (0, 1]; 0 = unknown."""
+        """(B, T, H, W, 3) -> (B, T, H, W, 1): m with a fixed range, else relative depth, 0.05 to 1; 0 = unknown."""
         x = self.picture(x)
         if self.map == "grey":
             close, known = _from_grey(x.mean(-1, keepdim=True), self._gap)
@@ -131,9 +132,10 @@ class DepthColor(Dense):
             close, known = _from_spectral(x)
         if self.range == "fixed":
             assert self.near is not None and self.far is not None
-            depth = _depth(close, self.near, self.far, self.scale)
+            near, far = self.near, self.far
         else:
-            depth = LEAST + (1 - LEAST) * (1 - close)
+            near, far = LEAST, 1.0
+        depth = _depth(close, near, far, self.scale)
         return torch.where(known, depth, 0.0)
 
     def _range(self, depth: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import dense
-from .colours import labels, paint, ramp
+from .colours import labels, paint, ramp, skeletons
 from .opening import open_dataset
 from .source import Dataset, UntidyData, spans
 
@@ -77,7 +77,7 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         if kind in dense.PLANES or (len(shape) == 3 and key in dataset.facts.cameras):
             picture = _sheet(dataset, number, one.length, key, kind)
         elif kind == "skeleton":
-            picture = _skeletons(dataset, number, one.length, key)
+            picture = _skeletons(dataset, number, one.length, key, notes[key])
         elif key in COUNTERS:
             continue
         else:
@@ -159,23 +159,17 @@ def _sheet(dataset: Dataset, number: int, length: int, key: str, kind: str | Non
     return _paste(title, tiles, _captions(frames, dataset.facts.fps))
 
 
-def _skeletons(dataset: Dataset, number: int, length: int, key: str) -> Image.Image:
-    """Points x, y, visibility as dots; the picture spans all that is seen in these frames."""
+def _skeletons(dataset: Dataset, number: int, length: int, key: str, note: dict[str, Any]) -> Image.Image:
+    """Joints and limbs; the picture spans all that is seen in these frames."""
     frames = _frames(length)
     points = np.asarray(dataset.read(number, key, frames), np.float64)
     seen = points[points[..., 2] > 0]
     low, high = (seen[:, :2].min(0), seen[:, :2].max(0)) if len(seen) else (np.zeros(2), np.ones(2))
     scale = (WIDTH - 16) / max(*(high - low), 1e-9)
-    tiles = []
-    for frame in points:
-        tile = Image.new("RGB", (WIDTH, WIDTH), FAINT)
-        draw = ImageDraw.Draw(tile)
-        for joint, (x, y, visible) in enumerate(frame):
-            if visible > 0:
-                at = (np.array([x, y]) - low) * scale + 8
-                colour = tuple(int(c) for c in labels(np.array(joint + 1)))
-                draw.ellipse([*(at - 4), *(at + 4)], fill=colour)
-        tiles.append(tile)
+    placed = np.concatenate([(points[..., :2] - low) * scale + 8, points[..., 2:]], -1)
+    names = list(note.get("joints", ()))
+    limbs = [(names.index(a), names.index(b)) for a, b in note.get("limbs", ())]
+    tiles = [Image.fromarray(picture) for picture in skeletons(placed, WIDTH, limbs)]
     title = f"{key}, episode {number} (skeleton: {points.shape[1]} points)"
     return _paste(title, tiles, _captions(frames, dataset.facts.fps))
 

@@ -47,7 +47,7 @@ def depth_errors(
     unknown counts as p = 0: absrel 1 and outside delta.
 
     align  what is fitted by least squares, once for each sample's whole clip, before the errors are taken: "none";
-           "scale" s p to d; "scale and shift" s p + o to d; "inverse" s p + o to 1 / d, kept above half of the least
+           "scale" s p to d; "scale and shift" s p + o to d; "inverse" s / p + o to 1 / d, kept above half of the least
            true 1 / d, then inverted. Pixels predicted as unknown take no part in the fit. What a codec decodes from a
            per-clip range is relative: with "none" it has no meaning, and where the codec's scale is inverse it needs
            "inverse". A per-frame range is only right frame by frame, (B * T, 1, H, W, 1)
@@ -198,6 +198,7 @@ def _aligned(p: Tensor, d: Tensor, told: Tensor, align: Alignment) -> Tensor:
         return p
     p = torch.where(told, p, torch.zeros_like(p))
     if align == "inverse":
+        p = torch.where(told, 1 / p, torch.zeros_like(p))
         goal = torch.where(told, 1 / d, torch.full_like(d, torch.inf))
         least = torch.where(told.any(1, keepdim=True), goal.amin(1, keepdim=True), torch.ones_like(goal[:, :1]))
         return 1 / torch.maximum(_line(p, goal, told), least / 2)
