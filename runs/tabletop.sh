@@ -14,17 +14,17 @@ tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
 worlds=metaworld/${tasks//,/,metaworld/}
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
 
-collect() { "$bin/polyclock" collect "metaworld/$tasks" --size 64 --cameras corner2 --flow-steps 4 --workers 2 "$@"; }
+collect() { "$bin/polyclock" collect "metaworld/$tasks" --cameras corner2 --flow-steps 8 --workers 2 "$@"; }
 train() {
     "$bin/python" -m torch.distributed.run --standalone --nproc-per-node 2 -m polyclock.cli train tabletop \
-        --data "$out/training" --hold-out 39,79,119,159,199 --batch-size 32 --lr 1e-3 --warmup 200 \
+        --data "$out/training" --hold-out 245-249 --batch-size 32 --lr 8e-4 --warmup 200 \
         --weight-decay 0.05 --ema 0.999 --validate-every 500 --checkpoint-every 250 --log-every 25 --workers 1 "$@"
 }
 
-collect --episodes 40 --noise 0.15 --out "$out/training"
+collect --episodes 50 --noise 0.15 --out "$out/training"
 collect --episodes 10 --noise 0.15 --split evaluation --out "$out/held_out"
-train --out "$out/whole" --steps "${STEPS:-6000}" --time-limit "${MINUTES:-100}"
-train --out "$out/acting" --pictures false --steps "${STEPS:-6000}"
+train --out "$out/whole" --steps "${STEPS:-3600}" --time-limit "${MINUTES:-100}"
+train --out "$out/acting" --pictures false --steps "${STEPS:-3600}"
 for name in whole acting; do
     python3 tools/ledger.py "$out/$name" "runs/results/tabletop-$name.ledger.json" "runs/tabletop.sh"
     "$bin/polyclock" rollout "$out/$name" --checkpoint last --world "$worlds" --episodes 50 --workers 2 \

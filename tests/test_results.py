@@ -1,33 +1,34 @@
 """The page of results says what the committed JSON says, and no more."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
 
-def tool():
-    spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return importlib.import_module("results")
 
 
-def test_the_tables_are_those_of_the_json():
+def test_the_tables_are_those_of_the_json(tool):
     page = (ROOT / "docs" / "results.md").read_text()
-    assert tool().written(page) == page, "run: python tools/results.py"
+    assert tool.written(page) == page, "run: python tools/results.py"
 
 
-def test_a_changed_number_is_found():
+def test_a_changed_number_is_found(tool):
     page = (ROOT / "docs" / "results.md").read_text()
     assert re.search(r"\d\.\d{3} \[", page), "the page holds no measured number"
     changed = re.sub(r"(\d\.\d{2})\d \[", r"\g<1>x [", page, count=1)
-    assert changed != page and tool().written(changed) == page
+    assert changed != page and tool.written(changed) == page
 
 
-def test_what_the_main_job_requires_holds_in_the_json():
-    document = tool().load("runs/results/g1.json")
+def test_what_the_main_job_requires_holds_in_the_json(tool):
+    document = tool.load("runs/results/g1.json")
     found = {(c["first"], c["second"], c["measure"]): c for c in document["comparisons"]}
     assert found["forward", "forward with shuffled actions", "video.mse"]["high"] < 0
     assert found["inverse", "policy", "action.error"]["high"] < 0

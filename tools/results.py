@@ -5,31 +5,12 @@ python tools/results.py            write the tables anew, between the marks; a t
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import results_tabletop
+from tables import ROOT, load, number, row, table
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 RUNS = {"g1": "Unitree G1, real", "gr1": "GR1 humanoid, simulated"}
 ORDER = ("policy", "inverse", "joint", "forward", "video")
-
-
-def load(path: str) -> dict | None:
-    """A committed JSON document, or None where the run was not made."""
-    file = ROOT / path
-    return json.loads(file.read_text()) if file.is_file() else None
-
-
-def number(value: dict, digits: int = 3) -> str:
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
-def row(*cells: object) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
-
-
-def table(head: tuple[str, ...], rows: list[str]) -> str:
-    return "\n".join([row(*head), row(*["---"] * len(head)), *rows]) if rows else "not run"
 
 
 def ledger() -> str:
@@ -42,6 +23,12 @@ def ledger() -> str:
             rows.append(
                 row(title, cost["steps"], cost["best_step"], f"{cost['minutes']:.0f}", wait, f"`{cost['command']}`")
             )
+    for name, title in results_tabletop.NETWORKS.items():
+        cost = load(f"runs/results/tabletop-{name}.ledger.json")
+        if cost:
+            wait = f"{100 * cost['data_wait']:.1f} %"
+            rows.append(row(f"tabletop, {title}", cost["steps"], cost["best_step"], f"{cost['minutes']:.0f}", wait,
+                            f"`{cost['command']}`"))  # fmt: skip
     world = load("runs/results/known_world.json")
     if world:
         rows.append(
@@ -136,7 +123,7 @@ def parts() -> dict[str, str]:
     out = {"ledger": ledger(), "known-world": known_world(), "kills": kills(), "decoding": decoding()}
     for name in RUNS:
         out[f"{name}-questions"], out[f"{name}-comparisons"] = questions(name), comparisons(name)
-    return out
+    return out | results_tabletop.parts()
 
 
 def written(page: str) -> str:
