@@ -14,11 +14,14 @@ from polyclock.model import WorldModel
 from polyclock.recipes import tiny
 
 CAMERA = "observation.images.corner2"
-TASKS = ("reach", "fragile", "fatal", "shut")
+TASKS = ("reach", "fragile", "fatal", "shut", "blind")
 
 
 class Reaching:
-    """The action (2,) is a step of at most a tenth of the table. `fragile` raises and `fatal` dies at start 3."""
+    """The action (2,) is a step of at most a tenth of the table.
+
+    `fragile` raises and `fatal` dies at start 3; `blind` has no camera.
+    """
 
     fps, action_dim, limit = 10.0, 2, 30
 
@@ -40,11 +43,14 @@ class Reaching:
         return self.observe(), bool(np.abs(self.point - self.goal).max() < 0.12)
 
     def observe(self) -> Observation:
+        state = {"observation.state": self.point.astype(np.float32), "task": "come to the red point"}
+        if self.task == "blind":
+            return state
         picture = np.full((self.size, self.size, 3), 30, np.uint8)
         for place, colour in ((self.goal, (220, 40, 40)), (self.point, (40, 220, 40))):
             row, column = (place[::-1] * (self.size - 3)).astype(int)
             picture[row : row + 3, column : column + 3] = colour
-        return {CAMERA: picture, "observation.state": self.point.astype(np.float32), "task": "come to the red point"}
+        return {CAMERA: picture, **state}
 
     def expert(self) -> np.ndarray:
         return np.clip((self.goal - self.point) / 0.1, -1, 1).astype(np.float32)
@@ -88,7 +94,7 @@ class Demonstrations:
 
 
 def model() -> WorldModel:
-    """`tiny` at the world's rate with weights that are zero nowhere: what it does is far from random and far from good."""
+    """`tiny` at the world's rate, with weights that are zero nowhere."""
     import torch
 
     built = tiny(cameras=(CAMERA,), rate=10.0).fit(Demonstrations()).build()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -121,8 +121,9 @@ def test_actions_are_a_function_of_seed_task_start_and_call(model) -> None:
 
 def test_a_copy_in_another_process_is_the_same_to_the_bit(model) -> None:
     policy = Policy(model, QUERY, steps=2)
-    copy = pickle.loads(pickle.dumps(policy))  # as multiprocessing sends it
-    assert np.array_equal(actions(copy), actions(policy)) and copy.describe() == policy.describe()
+    other = copy.deepcopy(policy)  # by the state that multiprocessing sends
+    assert other.model is not policy.model and other.describe() == policy.describe()
+    assert np.array_equal(actions(other), actions(policy))
     other = reaching.model()
     with torch.no_grad():
         max(other.parameters(), key=torch.numel).view(-1)[0] += 0.01

@@ -30,7 +30,7 @@ def world(task: str | tuple[str, ...] = "toy/reach", num_envs: int = 0) -> World
 
 
 def policy(**settings) -> Policy:
-    return Policy(reaching.model(), QUERY, **{"execute": 2, "steps": 2, **settings})
+    return Policy(reaching.model(), QUERY, **{"execute": 4, "steps": 1, **settings})
 
 
 # Counting.
@@ -72,9 +72,9 @@ def test_the_row_of_a_model_says_what_was_asked() -> None:
     acting = policy(seed=3)
     found = world().evaluate(acting, 2)
     row = found.rows[1]
-    assert (row["policy"], row["query"], row["execute"], row["solver_steps"], row["seed"]) == ("model", QUERY, 2, 2, 3)
+    assert (row["policy"], row["query"], row["execute"], row["solver_steps"], row["seed"]) == ("model", QUERY, 4, 1, 3)
     assert row["model"] == acting.sha256 and len(row["model"]) == 64 and row["size"] == 16 and row["number"] == 1
-    assert row["calls"] == -(-row["steps"] // 2) and 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
+    assert row["calls"] == -(-row["steps"] // 4) and 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
     assert found.latency["mean"] > 0
     assert len({row["start"] for row in found.rows}) == 2
 
@@ -83,7 +83,7 @@ def test_the_table_and_the_document() -> None:
     found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5)
     grid = found.grid()
     assert [row[0] for row in grid.rows] == ["toy/reach", "toy/fragile", "mean over 2 tasks"]
-    assert grid.rows[1][1:5] == ("4/5", "80 %", "38 % to 96 %", "1") and grid.rows[2][1] == "9/10"
+    assert grid.rows[1][1:4] == ("4/5", "80 % (38 % to 96 %)", "1") and grid.rows[2][1] == "9/10"
     plain = json.loads(json.dumps(found.plain()))
     assert plain["tasks"]["toy/fragile"]["share"] == 0.8 and plain["mean"]["share"] == 0.9
     assert plain["about"]["policy"] == "expert" and plain["ledger"] is None
@@ -106,15 +106,13 @@ def test_the_interval_of_the_mean_covers_it() -> None:
 # The same rows whatever runs beside.
 
 
-def test_processes_and_this_one_write_the_same_ledger(tmp_path: Path) -> None:
+def test_a_process_and_this_one_write_the_same_ledger(tmp_path: Path) -> None:
     ledgers = []
-    for num_envs in (0, 2):
+    for num_envs in (0, 1):
         path = tmp_path / f"{num_envs}.jsonl"
-        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(), 5, ledger=path)
+        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(), 4, ledger=path)
         ledgers.append(timeless(read(path)))
-    assert len(ledgers[0]) == 10 and ledgers[0] == ledgers[1]
-    alone = world(num_envs=1).evaluate(Random(), 3)
-    assert timeless(alone.rows) == timeless(world().evaluate(Random(), 3).rows)
+    assert len(ledgers[0]) == 8 and ledgers[0] == ledgers[1]
 
 
 def test_the_number_of_episodes_does_not_change_the_first_ones() -> None:
@@ -128,7 +126,7 @@ def test_one_two_and_five_processes_write_the_same_ledger(tmp_path: Path) -> Non
     rows, early = [], []
     for num_envs in (1, 2, 5):
         path = tmp_path / f"{num_envs}.jsonl"
-        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(execute=4), 8, ledger=path)
+        world(("toy/reach", "toy/fragile"), num_envs).evaluate(policy(execute=2), 8, ledger=path)
         rows.append(timeless(read(path)))
         path = tmp_path / f"early {num_envs}.jsonl"
         found = world(num_envs=num_envs).evaluate(Expert(), 50, ledger=path, enough=Sequential(threshold=0.6))
@@ -168,7 +166,7 @@ def test_a_ledger_of_something_else_is_left_alone(tmp_path: Path) -> None:
     world().evaluate(policy(), 1, ledger=path)
     before = path.read_bytes()
     for other, message in (
-        (policy(execute=3), "execute is 2 there and 3 here"),
+        (policy(execute=3), "execute is 4 there and 3 here"),
         (policy(seed=1), "seed is 0 there and 1 here"),
         (Still(), "policy is model there and still here"),
     ):
@@ -196,9 +194,10 @@ def test_a_process_that_dies_is_named_and_the_rest_is_kept(tmp_path: Path) -> No
     path = tmp_path / "ledger.jsonl"
     began = time.monotonic()
     with pytest.raises(RuntimeError, match=r"played toy/fatal, start 3, died \(SIGKILL: killed"):
-        world("toy/fatal", 1).evaluate(Expert(), 6, ledger=path)
-    assert time.monotonic() - began < 60
-    assert [row["number"] for row in read(path)] == [0, 1, 2]
+        world("toy/fatal", 2).evaluate(Expert(), 6, ledger=path)
+    assert time.monotonic() - began < 200  # and no hang; an idle machine takes 3 s
+    kept = [row["number"] for row in read(path)]
+    assert len(kept) >= 2 and 3 not in kept  # what the other process was playing is lost with it
 
 
 class Broken(Still):

@@ -14,7 +14,6 @@ from . import run_folder
 
 if TYPE_CHECKING:
     from ..evaluate.paired import Sequential
-    from ..model import WorldModel
     from ..rollout.actor import Actor
     from ..rollout.ledger import Row
     from ..rollout.outcome import Outcome
@@ -93,7 +92,7 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="episodes at a time, a process each [2]")
     parser.add_argument(
-        "--size", type=int, default=64, metavar="N", help="pixels that the training data were drawn at [64]"
+        "--size", type=int, default=128, metavar="N", help="pixels that the training data were drawn at [128]"
     )
     parser.add_argument("--cameras", metavar="NAME,..", help="that the world brings [those that the query is given]")
     parser.add_argument("--out", metavar="DIR", help="where the files go [RUN/rollout]")
@@ -114,7 +113,7 @@ def _parser() -> Parser:
 
 def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
     """Who acts, and what the document says of where it came from."""
-    from ..rollout import Expert, Policy, Random, Still
+    from ..rollout import Expert, Policy, Random, Still, policy_query
 
     if args["run"] in WORDS:
         return {"expert": Expert(), "still": Still(), "random": Random(args["seed"])}[args["run"]], {}
@@ -132,20 +131,6 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
         **bindings(args["set"]),
     )
     return policy, {"folder": str(found.folder), "sha256": found.sha256, "step": found.step}
-
-
-def policy_query(model: WorldModel) -> str:
-    """The question "policy" of an evaluation. Errors: ValueError where the model cannot be asked it."""
-    from ..evaluate.questions import questions
-
-    # The rate matters only to signals without one that begin in the past; the world's is known when it is opened.
-    rate = next((m.rate for n, m in model.modalities.items() if m.rate and "action" in (n, m.key)), 10.0)
-    asked, skipped = questions(model, rate)
-    for question in asked:
-        if question.name == "policy":
-            return question.query
-    why = next((text for text in skipped if text.startswith("policy")), "it has no action")
-    raise ValueError(f"this model is no policy ({why}); say what to ask it with --query")
 
 
 def _enough(text: str | None, rival: list[Row] | None) -> Sequential | None:

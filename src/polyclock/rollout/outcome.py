@@ -109,7 +109,7 @@ class Outcome:
         ]
         if len(tasks) > 1:
             body.append((*_cells(f"mean over {len(tasks)} tasks", *self.mean, self.rows), ""))
-        columns = ("task", "solved", "share", "95 % interval", "crashed", "steps to it", "ms a call")
+        columns = ("task", "solved", "share, 95 % interval", "crashed", "steps", "ms a call")
         if self.verdicts:
             columns = (*columns, "sequential test")
         else:
@@ -125,7 +125,7 @@ class Outcome:
         grid = self.grid()
         table = Table(title=Text(grid.title), title_justify="left")
         for i, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if i else "left", overflow="fold")
+            table.add_column(column, justify="right" if i else "left", overflow="fold", no_wrap=not i)
         for row in grid.rows:
             table.add_row(*map(Text, row))
         (console or Console()).print(table)
@@ -198,13 +198,12 @@ def latency(rows: Sequence[Row]) -> dict[str, float] | None:
 
 
 def _cells(name: str, share: float, low: float, high: float, rows: Sequence[Row]) -> tuple[str, ...]:
-    """A row of the table: `share` of these rows with its interval, what crashed, steps to success, latency."""
+    """A row of the table: `share` of these rows with its interval, what crashed, mean steps of successes, latency."""
     good = [row["steps"] for row in rows if row["success"]]
     return (
         name,
         f"{len(good)}/{len(rows)}",
-        percent(share),
-        f"{percent(low)} to {percent(high)}",
+        f"{percent(share)} ({percent(low)} to {percent(high)})",
         str(sum(row["error"] is not None for row in rows)),
         f"{sum(good) / len(good):.0f}" if good else "-",
         _milliseconds(latency(rows)),

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..data.window import offsets
 from ..dice import seed_of
 from ..envs.world import Env, Start
+from ..evaluate.questions import questions
 from ..guidance import Guide
 from ..modality import Signal
 from ..model import WorldModel
@@ -186,6 +187,18 @@ class Acting:
             self.next = 0
         self.next += 1
         return self.chunk[self.next - 1]
+
+
+def policy_query(model: WorldModel) -> str:
+    """The question "policy" of an evaluation. Errors: ValueError where the model cannot be asked it."""
+    # The rate matters only to signals without one that begin in the past; the world's is known when it is opened.
+    rate = next((m.rate for n, m in model.modalities.items() if m.rate and "action" in (n, m.key)), 10.0)
+    asked, skipped = questions(model, rate)
+    for question in asked:
+        if question.name == "policy":
+            return question.query
+    why = next((text for text in skipped if text.startswith("policy")), "it has no action")
+    raise ValueError(f"this model is no policy ({why}); write a query that wants its action")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class World:
     num_envs  episodes at a time, each in a process of its own with its own copy of the policy; 0: in this process
     cameras   that the world brings; None: those that the policy looks at
     size      pixels of a picture before the policy resizes it to its own: take the size at which the training data were
-              drawn, since a scene drawn smaller and one made smaller are two pictures
+              drawn ("collect" draws 128), since a scene drawn smaller and one made smaller are two pictures
     open_env  (name, cameras=..., size=...) -> `Env`; starts: (name, split, count, first) -> its starts
 
     What holds exactly: an episode is a function of (policy, its seed, task, number of the start). A policy is asked
@@ -42,7 +42,7 @@ class World:
     tasks: str | Sequence[str]
     num_envs: int = 1
     cameras: Sequence[str] | None = None
-    size: int | tuple[int, int] = 64
+    size: int | tuple[int, int] = 128
     open_env: Callable[..., Env] = field(default=open_known, repr=False)
     starts: Callable[..., Sequence[Start]] = field(default=known_starts, repr=False)
 

@@ -1,0 +1,122 @@
+"""`polyclock rollout` as a user gives it, in a world that costs nothing, and once on the tabletop."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from polyclock import save_pretrained
+from polyclock.cli import main
+from polyclock.commands.rollout import worlds
+from polyclock.rollout.ledger import read, timeless
+from polyclock.rollout.world import World
+
+sys.path.append(str(Path(__file__).parents[1] / "rollout"))
+import reaching  # noqa: E402
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy worlds in place of the simulator's."""
+    toy = partial(World, open_env=reaching.open_env, starts=reaching.starts)
+    monkeypatch.setattr("polyclock.rollout.world.World", toy)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder."""
+    path = tmp_path_factory.mktemp("model") / "model"
+    save_pretrained(reaching.model(), path)
+    return path
+
+
+def sentence(capsys: pytest.CaptureFixture, *words: object) -> str:
+    """Roll out with a user's mistake; what is said."""
+    assert main(["rollout", *map(str, words)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("polyclock: ") and "Traceback" not in said
+    return said.removeprefix("polyclock: ").rstrip("\n")
+
+
+TOY = ("--world", "toy/reach,fragile", "--workers", "0", "--size", "16", "--steps", "1")
+
+
+def test_a_model_is_rolled_out_and_goes_on(
+    toys: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["rollout", str(folder), *TOY, "--out", str(tmp_path / "out"), "--filmed", "2"]
+    assert main([*words, "--episodes", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "toy/reach" in said and "mean over 2 tasks" in said and "ms a call" in said
+    first = read(tmp_path / "out" / "ledger.jsonl")
+    assert main([*words, "--episodes", "3", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((tmp_path / "out" / "rollout.json").read_text())
+    assert document["episodes"] == 6 and document["about"]["query"] == "action | video[:1], text, state"
+    assert document["model"]["folder"] == str(folder) and document["versions"]["polyclock"]
+    rows = read(tmp_path / "out" / "ledger.jsonl")
+    assert [r for r in rows if r["number"] < 2] == first and len(rows) == 6
+    assert (tmp_path / "out" / "grid.mp4").stat().st_size > 1000
+    assert len(list((tmp_path / "out" / "clips").glob("*.mp4"))) == 4
+
+
+def test_floors_ceilings_and_comparisons(toys: None, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("still", "random", "expert"):
+        out = tmp_path / name
+        more = ["--against", str(tmp_path / "still" / "ledger.jsonl")] if name == "expert" else []
+        assert main(["rollout", name, *TOY, "--episodes", "9", "--out", str(out), "--filmed", "0", *more]) == 0
+        assert not (out / "grid.mp4").exists()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "expert beats still: McNemar p = " in said and "neither 0" not in said
+    found = json.loads((tmp_path / "expert" / "rollout.json").read_text())["against"]
+    assert found["first"] + found["both"] == 17 and found["second"] == 0 and found["neither"] == 1  # one broke
+    # Stopped as soon as it is clear, by a threshold and by the other's ledger.
+    words = ["rollout", "expert", *TOY, "--episodes", "40", "--json"]
+    assert main([*words, "--out", str(tmp_path / "above"), "--enough", "0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"]["toy/reach"]["word"] == "above"
+    more = ["--enough", "better", "--against", str(tmp_path / "still" / "ledger.jsonl"), "--episodes", "9"]
+    assert main([*words, "--out", str(tmp_path / "better"), *more]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] < 18
+
+
+def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = ("--out", tmp_path / "out", "--episodes", "1")
+    assert "--world" in sentence(capsys, folder)
+    assert "nothing is not there" in sentence(capsys, tmp_path / "nothing", *TOY, *out)
+    assert "execute=9 of 4 actions" in sentence(capsys, folder, *TOY, *out, "--execute", "9")
+    assert "unknown name 'smell'" in sentence(capsys, folder, *TOY, *out, "--query", "action | smell")
+    assert "which the world does not bring" in sentence(capsys, folder, *TOY, *out, "--cameras", "corner2", "--query",
+                                                        "action | video[:1]", "--world", "toy/blind")  # fmt: skip
+    assert "must be a share such as 0.6, or better" in sentence(capsys, "still", *TOY, *out, "--enough", "soon")
+    assert "name it with --against" in sentence(capsys, "still", *TOY, *out, "--enough", "better")
+    assert "a ledger (JSON lines) is needed" in sentence(capsys, "still", *TOY, *out, "--against", tmp_path / "no")
+    assert "use --workers 0" in sentence(capsys, folder, *TOY, *out, "--workers", "2", "--code", tmp_path / "x.py")
+    assert main(["rollout", "still", *TOY, *map(str, out)]) == 0
+    capsys.readouterr()
+    assert "policy is still there and random here" in sentence(capsys, "random", *TOY, *out)
+
+
+def test_tasks_of_one_world_share_its_name() -> None:
+    assert worlds("metaworld/drawer-open, reach") == ("metaworld/drawer-open", "metaworld/reach")
+    assert worlds("a/b,c/d") == ("a/b", "c/d") and worlds("b") == ("b",)
+
+
+@pytest.mark.slow
+def test_the_expert_solves_the_tabletop(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The same ledger from one process, from two and from this one; standing still solves nothing."""
+    pytest.importorskip("metaworld")
+    ledgers = []
+    for workers in ("0", "1", "2"):
+        out = tmp_path / workers
+        words = ["--world", "metaworld/drawer-close,handle-press-v3", "--episodes", "3", "--size", "32"]
+        assert main(["rollout", "expert", *words, "--workers", workers, "--out", str(out), "--filmed", "2"]) == 0
+        ledgers.append(timeless(read(out / "ledger.jsonl")))
+    assert ledgers[0] == ledgers[1] == ledgers[2] and all(row["success"] for row in ledgers[0])
+    assert [row["task"] for row in ledgers[0]] == ["metaworld/drawer-close"] * 3 + ["metaworld/handle-press"] * 3
+    assert (tmp_path / "2" / "grid.mp4").stat().st_size > 1000
+    capsys.readouterr()
+    assert "Did you mean 'drawer-open'" in sentence(capsys, "still", "--world", "metaworld/drawer-opne")
