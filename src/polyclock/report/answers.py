@@ -119,7 +119,7 @@ class Board:
         whole = {n: c for n, c in scene.given[question.name].items() if n not in question.wanted}
         seen = {self.scenes.signals[n].key for n in clips}
         for name, clip in scene.given[question.name].items():
-            if name in whole or (self.scenes.signals[name].key not in seen and not question.conditions):
+            if name in whole or self.scenes.signals[name].key not in seen:
                 clips[name] = clip
         # A camera's pictures are shown once, as the signal with most of them.
         best: dict[str, str] = {}

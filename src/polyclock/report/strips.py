@@ -12,6 +12,7 @@ from .markup import Markup, element
 
 FRAMES, SIDE = 32, 192  # of a strip at most; longer clips lose frames, larger ones pixels
 LOSSLESS = 24_000  # bytes up to which pixels are kept as they are
+TRIED = 400_000  # numbers; of larger pictures that is not even tried
 
 
 def strip(clip: np.ndarray, times: Sequence[float], label: str, about: str = "", sharp: bool = False) -> Markup:
@@ -42,8 +43,9 @@ def picture(pixels: np.ndarray) -> str:
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     out = io.BytesIO()
-    image.save(out, "webp", lossless=True, quality=60, method=4)
-    if out.tell() > LOSSLESS:
+    if pixels.size <= TRIED:
+        image.save(out, "webp", lossless=True, quality=60, method=4)
+    if not 0 < out.tell() <= LOSSLESS:
         out = io.BytesIO()
         image.save(out, "webp", quality=80, method=4)
     return f"webp;base64,{base64.b64encode(out.getvalue()).decode()}"
