@@ -45,6 +45,18 @@ def test_what_is_known_of_a_signal_comes_from_the_notes() -> None:
     key = "observation.segmentation.top"
     found = about(Signal(key=key, kind="video", shape=(2, 16, 16, 2)), "segmentation", Mapped())
     assert found.classes == (1, 2) and found.camera == "top" and NOTES[key]["kind"] == found.kind
+    joints = Signal(key="observation.skeleton.top", kind="vector", shape=(2, 4, 3))
+    assert about(joints, "skeleton", Mapped()).joints == 2
+
+    class Two(Mapped):
+        dense = {joints.key: {"kind": "skeleton", "joints": ["a.left", "a.right", "b.left", "b.right"]}}
+
+    assert about(joints, "skeleton", Two()).joints == 2
+    # A figure of two joints is measured by its own box, not by that of both.
+    true = torch.tensor([[0.0, 0, 1], [10, 0, 1], [100, 0, 1], [110, 0, 1]])[None, None]
+    guess = true + torch.tensor([5.0, 0, 0])
+    assert measure(guess, true, about(joints, "skeleton", Two()))["pck"].item() == 0
+    assert measure(guess, true, About(kind="skeleton"))["pck"].item() == 1
 
 
 def test_every_measure_is_in_the_table() -> None:

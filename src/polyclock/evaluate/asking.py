@@ -31,7 +31,6 @@ class Asking:
 
     def __post_init__(self) -> None:
         self.latent = self.model.encode(self.batch, self._dice(0))
-        self._known: dict[str, Answer] = {}
 
     def _dice(self, turn: int) -> Dice:
         return Dice(self.seed, turn, [p.number for p in self.places], self.model.device)
@@ -47,12 +46,6 @@ class Asking:
         noise = {n: dice.normal(f"start.{n}", *shape) for n, shape in shapes.items()}
         out = sample(model, question.query, steps=self.steps, seed=self.seed, noise=noise, decode=False, **values)
         return {n: model.codec(n).decode(out[n]).cpu() for n in question.wanted}
-
-    def answer(self, question: Question) -> Answer:
-        """`ask`, remembered: what the model says of the windows as they are."""
-        if question.name not in self._known:
-            self._known[question.name] = self.ask(question)
-        return self._known[question.name]
 
     def values(self, names: Sequence[str]) -> dict[str, Tensor | list[str]]:
         """name -> what `ask` gives: latents of modalities, raw values of conditions (these are always taken raw)."""

@@ -112,10 +112,11 @@ def evaluate(
 def ask_all(probing: Probing, asked: Sequence[Question], strangers: Mapping[Place, Place]) -> Scores:
     """Every question about every window, beside its baselines and its inputs shuffled."""
     scores, held = probing.scores(), probing.held
+    varied = {n for question in asked for n in question.varied}
     for places, batch, data in held.batches(probing.batch_size):
         asking = probing.asking(places, batch)
         keep = [j for j, p in enumerate(places) if p in strangers]
-        others = probing.asking(places, held.gather([strangers.get(p, p) for p in places]))
+        others = probing.asking(places, held.gather([strangers.get(p, p) for p in places], varied))
         for question in asked:
             scores.answered(question, asking, data)
             scores.controlled(question, asking, others, keep, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -57,6 +57,7 @@ class HeldOut:
         self.signals = dict(signals)
         self.fps = dataset.facts.fps
         self._windows = Windows(self.dataset, self.signals)
+        self._some: dict[tuple[str, ...], Windows] = {}
         self._first = dict(
             zip(
                 (e.index for e in self.dataset.episodes),
@@ -119,10 +120,14 @@ class HeldOut:
         lengths = {e.index: e.length for e in self.dataset.episodes}
         return max(videos, default=0) * sum(map(len, mine.values())) > sum(lengths[e] for e in mine)
 
-    def gather(self, places: Sequence[Place]) -> Batch:
-        """The raw batch of any places, read one by one."""
-        samples = [self._windows[self._first[p.episode] + p.frame] for p in places]
-        return collate(samples, range(len(places)), self.signals)
+    def gather(self, places: Sequence[Place], names: Iterable[str] | None = None) -> Batch:
+        """The raw batch of any places, read one by one; with `names` these signals alone."""
+        chosen = tuple(n for n in self.signals if n in self._windows.present and (names is None or n in names))
+        signals = {n: self.signals[n] for n in chosen}
+        if chosen not in self._some:
+            self._some[chosen] = Windows(self.dataset, signals)
+        samples = [self._some[chosen][self._first[p.episode] + p.frame] for p in places]
+        return collate(samples, range(len(places)), self.signals if names is None else signals)
 
     def strangers(self, seed: int, places: Sequence[Place] | None = None) -> dict[Place, Place]:
         """For each place one of another episode; in a single episode one at least `APART` seconds away.

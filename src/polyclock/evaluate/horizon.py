@@ -103,7 +103,9 @@ class Chain:
     def __post_init__(self) -> None:
         self.held, model = self.probing.held, self.probing.model
         self.films = self.probing.pictures(self.forward)
-        self.truth = [self.held.gather(self._at(self.places, k)) for k in range(self.chunks)]
+        forward = self.forward
+        names = {*forward.wanted, *forward.given, *forward.conditions}
+        self.truth = [self.held.gather(self._at(self.places, k), names) for k in range(self.chunks)]
         kinds = self.probing.reference.kinds
         # A condition that is no picture of a predicted camera and no sentence grows stale.
         self.stale = tuple(
@@ -116,7 +118,9 @@ class Chain:
         film = self._known()
         for k in range(self.chunks):
             here = self._at(self.places, k)
-            actions = self.truth[k] if actors is self.places else self.held.gather(self._at(actors, k))
+            actions = self.truth[k]
+            if actors is not self.places:
+                actions = self.held.gather(self._at(actors, k), self.forward.varied)
             asking = self.probing.asking(here, self._batch(film, k, actions))
             answer = asking.ask(self.forward if k == 0 else self.forward.without(self.stale))
             self._score(scores, series, k, here, answer)

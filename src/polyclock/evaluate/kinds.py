@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -44,12 +45,14 @@ class About:
     kind     of the table below
     scale    (C,) unit of the scaled error of numbers; None: it is left out
     classes  class ids of a segmentation, without which it has no mean IoU
+    joints   of one figure, where a skeleton holds several one after the other; None: all are one figure
     camera   the last word of the column's name, which signals of one camera share
     """
 
     kind: str
     scale: Tensor | None = None
     classes: tuple[int, ...] = ()
+    joints: int | None = None
     camera: str = ""
 
 
@@ -152,10 +155,13 @@ def stated(codec: Codec) -> str | None:
 def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None) -> About:
     """What is known of a signal of the data."""
     note = getattr(data, "dense", {}).get(signal.key, {})
+    # Joints of several figures are named FIGURE.JOINT.
+    figures = Counter(str(name).rpartition(".")[0] for name in note.get("joints", ()))
     return About(
         kind=kind,
         scale=scale,
         classes=tuple(sorted(int(c) for c in note.get("classes", ()))),
+        joints=max(figures.values()) if len(set(figures.values())) == 1 else None,
         camera=camera_of(signal.key),
     )
 
@@ -216,7 +222,7 @@ def _surface(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[
 
 
 def _skeleton(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[str, Tensor]:
-    return dense.keypoint_errors(p, t)
+    return dense.keypoint_errors(p, t, joints=about.joints)
 
 
 _ERRORS: Mapping[str, Errors] = {

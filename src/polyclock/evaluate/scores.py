@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.source import Dataset
 from .asking import Answer, Asking
-from .baselines import baselines
+from .baselines import NEAREST, baselines
 from .compare import MODEL, Table
 from .held_out import HeldOut, Place
 from .kinds import About, about, measure
@@ -24,6 +24,7 @@ class Scores:
         self.held, self.reference = held, reference
         self.table: Table = {}
         self._moving: dict[tuple, Tensor | None] = {}
+        self._beside: dict[tuple, dict[str, np.ndarray]] = {}
 
     def about(self, name: str) -> About:
         """What measures must know of a signal."""
@@ -46,14 +47,20 @@ class Scores:
         data: to read from which pixels move; None: that is not asked.
         """
         for name, guess in answer.items():
-            first, value = wanted[name], true[name]
+            value = true[name]
             assert isinstance(value, Tensor)
-            moving = None if data is None else self._moves(name, places, data)
-            found = measure(
-                guess[:, first:], value[:, first:], self.about(name), None if moving is None else moving[:, first:]
-            )
-            for kind, numbers in found.items():
-                self.put(label, series, f"{name}.{kind}", places, numbers.numpy())
+            found = self._measured(name, places, guess, value, wanted[name], data)
+            for key, numbers in found.items():
+                self.put(label, series, key, places, numbers)
+
+    def _measured(
+        self, name: str, places: Sequence[Place], guess: Tensor, true: Tensor, first: int, data: Dataset | None
+    ) -> dict[str, np.ndarray]:
+        """{"video.mse": (B,) or (B, k)} of the frames from `first` on."""
+        moving = None if data is None else self._moves(name, places, data)
+        moving = None if moving is None else moving[:, first:]
+        found = measure(guess[:, first:], true[:, first:], self.about(name), moving)
+        return {f"{name}.{kind}": numbers.numpy() for kind, numbers in found.items()}
 
     def put(self, label: str, series: str, key: str, places: Sequence[Place], numbers: np.ndarray) -> None:
         """Numbers (B,) or (B, k) of one measure, "action.coverage", say; windows where nothing counts are left out."""
@@ -66,11 +73,17 @@ class Scores:
         """Ask, and score the answer and its baselines."""
         true = {n: asking.batch.values[n] for n in question.wanted}
         places = asking.places
-        self.add(question.name, MODEL, places, asking.answer(question), true, question.wanted, data)
+        self.add(question.name, MODEL, places, asking.ask(question), true, question.wanted, data)
         for name, value in true.items():
             assert isinstance(value, Tensor)
+            first = question.wanted[name]
             for series, guess in baselines(name, value, question, places, data, self.reference).items():
-                self.add(question.name, series, places, {name: guess}, {name: value}, question.wanted, data)
+                # All but the nearest frame are the same beside every question, and pictures take long to compare.
+                known = (series, name, first, tuple(places))
+                if series == NEAREST or known not in self._beside:
+                    self._beside[known] = self._measured(name, places, guess, value, first, data)
+                for key, numbers in self._beside[known].items():
+                    self.put(question.name, series, key, places, numbers)
 
     def controlled(
         self, question: Question, asking: Asking, others: Asking, keep: Sequence[int], data: Dataset

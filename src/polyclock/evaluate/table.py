@@ -65,11 +65,16 @@ def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mappin
 
 def controls(document: Mapping[str, Any]) -> Grid:
     """Every number beside its value for the inputs of another window."""
+    found = [r for r in document["comparisons"] if f"with {CONTROL}" in r["second"]]
+    firsts = [i for i, r in enumerate(found) if not i or r["second"] != found[i - 1]["second"]]
     body = tuple(
-        (r["second"], r["measure"], number(r["first_mean"]), number(r["second_mean"]), span(r), r["verdict"])
-        for r in document["comparisons"]
-        if f"with {CONTROL}" in r["second"]
-    )
+        # A question is named where its rows begin.
+        (
+            r["second"] if i in firsts else "", r["measure"], number(r["first_mean"]), number(r["second_mean"]),
+            span(r), r["verdict"],
+        )
+        for i, r in enumerate(found)
+    )  # fmt: skip
     columns = ("question", "measure", "true inputs", "shuffled", "95 % interval of the difference", "true inputs are")
     return Grid(title="do the inputs matter?", columns=columns, rows=body, quiet=(False,) * len(body))
 
