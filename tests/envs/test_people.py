@@ -18,7 +18,7 @@ import mujoco
 from polyclock.cli import main
 from polyclock.data.formats.lerobot import open_lerobot
 from polyclock.envs import truth
-from polyclock.envs.cast import clear, describe
+from polyclock.envs.cast import action, clear, describe
 from polyclock.envs.collect import Unit
 from polyclock.envs.figure import CHART, PARTS
 from polyclock.envs.motions import GRAVITY
@@ -91,6 +91,24 @@ def test_captions_name_what_is_there(films) -> None:
             if actor.thing is not None:
                 assert f"{actor.thing.colour} {actor.thing.kind}" in caption
         assert (" while " in caption) == (len(clip.actors) == 2)
+
+
+def test_ways_of_walking_are_told_as_the_camera_sees_them() -> None:
+    source = replace(SMALL, motions=("walk",), pairs=0.0)
+    told = set()
+    for number in range(16):
+        clip = Clip(source, number)
+        (actor,) = clip.actors
+        pelvis = actor.posed.position[:, 0]
+        seen = (pelvis[[0, -1]] - clip.shot.place[0]) @ clip.shot.rotation[0]  # right, up, back
+        sentence = action(actor, clip.azimuth)
+        told.add(sentence)
+        right, back = seen[1, 0] - seen[0, 0], seen[1, 2] - seen[0, 2]
+        wanted = {"right": right, "left": -right, "camera": back if "toward" in sentence else -back}
+        assert wanted[sentence.split()[-1]] > 0.3, sentence
+    assert len(told) >= 3
+    (walker,) = Clip(replace(source, frames=121), 0).actors
+    assert action(walker, 0.0) == "walks in a circle"
 
 
 def test_clips_repeat_exactly_and_differ_from_one_another(films) -> None:

@@ -19,7 +19,7 @@ TRIES = 40  # places tried for a pair
 APART = 0.24  # m that links of two people keep between their middles, seen from above
 VERBS = {"walk": "walks", "wave": "waves", "squat": "squats", "jump": "jumps", "stand": "stands"}
 SEEN_FROM = {  # degrees between the line to the camera and where the person faces: from, to
-    "walk": (45, 115),
+    "walk": (10, 120),
     "wave": (0, 50),
     "squat": (15, 90),
     "jump": (0, 90),
@@ -181,11 +181,12 @@ def action(actor: Actor, azimuth: float) -> str:
         return f"{'throws' if actor.motion == 'throw' else 'lifts'} {thing}"
     if actor.motion != "walk":
         return VERBS[actor.motion]
-    way = actor.posed.position[-1, 0, :2] - actor.posed.position[0, 0, :2]
+    path = actor.posed.position[:, 0, :2]
+    way, length = path[-1] - path[0], float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
     angle = np.deg2rad(azimuth)
     nearer = float(way @ (np.cos(angle), np.sin(angle)))
     rightward = float(way @ (-np.sin(angle), np.cos(angle)))
-    if np.hypot(nearer, rightward) < 0.6:
+    if np.hypot(nearer, rightward) < 0.75 * length:
         return "walks in a circle"
     if abs(nearer) > 1.5 * abs(rightward):
         return "walks toward the camera" if nearer > 0 else "walks away from the camera"

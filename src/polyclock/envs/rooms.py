@@ -320,10 +320,11 @@ def _things(
             depth, boxes = FURNITURE_KINDS[kind]
             width = max(abs(box[0][0]) + box[1][0] for box in boxes)
             place = corner + along * (at + width)
-            if at + 2 * width < room - 0.05 and _free(place + out * depth / 2, width + 0.35, keep, lenses, towards):
-                for box in boxes:
-                    count += 1
-                    yield _furnish(f"room.{kind}.{count}", box, place, np.rad2deg(angle))
+            fits = at + 2 * width < room - 0.05
+            fits = fits and _free(place + out * depth / 2, width + 0.35, keep, lenses, towards)
+            for box in boxes if fits else ():
+                count += 1
+                yield _furnish(f"room.{kind}.{count}", box, place, np.rad2deg(angle))
             at += 2 * width + rng.uniform(0.15, 1.0)
 
 
