@@ -37,6 +37,15 @@ def test_it_learns_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "starting at step 0 of 300" in text and "done at step 300" in text
 
 
+def test_weights_that_are_gone_on_from_are_measured_first(tmp_path: Path) -> None:
+    job = make_job()
+    known = replace(job, facts={**job.facts, "weights": "digest"})
+    result = run(known, replace(SETTINGS, steps=2, lr=1e-9, validate_every=2, warmup=0), tmp_path)
+    checks = [row for row in log.read(tmp_path / "log.jsonl") if row["kind"] == "validation"]
+    assert [row["step"] for row in checks] == [0, 2] and result.best_loss == min(row["loss"] for row in checks)
+    assert checks[0]["loss"] == pytest.approx(checks[1]["loss"], rel=1e-3), "nothing has changed yet"
+
+
 def weights_after(tmp_path: Path, name: str, **settings: object) -> dict[str, torch.Tensor]:
     job = make_job()
     plain = replace(job, build=lambda: without_dropout(job.build()))

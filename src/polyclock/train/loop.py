@@ -47,7 +47,8 @@ class Job:
     loader    (source, *, batch_size, seed, rank, world, workers) -> Stream; batch_size counts all processes
     save      writes the model into a folder (config.json, model.safetensors, ...)
     source    samples to train on; held_out: samples to validate on, or None
-    facts     plain data that must not change when the run is resumed: the recipe and the data's fingerprint
+    facts     plain data that must not change when the run is resumed: the recipe and the data's fingerprint;
+              "weights" where the model does not begin new, and is validated before the first step
     """
 
     build: Callable[[], nn.Module]
@@ -167,6 +168,8 @@ class Loop:
         loader = self._loader(self.job.source, training.batch_size, training.seed)
         batches = loader.stream(state.step * training.accumulate, training.steps * training.accumulate)
         try:
+            if state.step == 0 and training.validate_every and "weights" in self.job.facts:
+                self.validate()  # what the weights are worth that this run goes on from
             while self.reason is None:
                 if self._due(training.validate_every) and state.validated != state.step:
                     self.validate()
