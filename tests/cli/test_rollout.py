@@ -12,6 +12,7 @@ import pytest
 from polyclock import save_pretrained
 from polyclock.cli import main
 from polyclock.commands.rollout import worlds
+from polyclock.rollout import Policy
 from polyclock.rollout.ledger import read, timeless
 from polyclock.rollout.world import World
 
@@ -103,6 +104,20 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
 def test_tasks_of_one_world_share_its_name() -> None:
     assert worlds("metaworld/drawer-open, reach") == ("metaworld/drawer-open", "metaworld/reach")
     assert worlds("a/b,c/d") == ("a/b", "c/d") and worlds("b") == ("b",)
+
+
+@pytest.mark.slow
+def test_a_model_acts_on_the_tabletop_alike_in_any_number_of_processes(tmp_path: Path) -> None:
+    """Every action of every episode to the bit, from pictures that each process drew for itself."""
+    pytest.importorskip("metaworld")
+    ledgers = []
+    for workers in (0, 1, 2):
+        policy = Policy(reaching.model(rate=80.0, numbers=4), "action | video[:1], state, text", steps=2)
+        tasks = ("metaworld/drawer-close", "metaworld/handle-press")
+        found = World(tasks, workers, size=32).evaluate(policy, 2, ledger=tmp_path / f"{workers}.jsonl")
+        assert found.rows[0]["calls"] == -(-found.rows[0]["steps"] // 4)
+        ledgers.append(timeless(read(tmp_path / f"{workers}.jsonl")))
+    assert ledgers[0] == ledgers[1] == ledgers[2] and len({row["actions"] for row in ledgers[0]}) == 4
 
 
 @pytest.mark.slow

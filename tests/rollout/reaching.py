@@ -86,18 +86,21 @@ WORLD = {"open_env": open_env, "starts": starts, "size": 16}
 
 
 class Demonstrations:
-    """Columns that a recipe is fitted to."""
+    """Columns that a recipe is fitted to, of vectors of `numbers`."""
+
+    def __init__(self, numbers: int) -> None:
+        self.numbers = numbers
 
     def column(self, key: str) -> Iterator[np.ndarray]:
         low = 0 if key == "observation.state" else -1
-        yield np.random.default_rng(0).uniform(low, 1, (200, 2)).astype(np.float32)
+        yield np.random.default_rng(0).uniform(low, 1, (200, self.numbers)).astype(np.float32)
 
 
-def model() -> WorldModel:
+def model(rate: float = 10.0, numbers: int = 2) -> WorldModel:
     """`tiny` at the world's rate, with weights that are zero nowhere."""
     import torch
 
-    built = tiny(cameras=(CAMERA,), rate=10.0).fit(Demonstrations()).build()
+    built = tiny(cameras=(CAMERA,), rate=rate).fit(Demonstrations(numbers)).build()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in built.parameters():

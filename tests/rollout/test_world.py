@@ -18,7 +18,7 @@ from polyclock.data.video import pictures_of, read_frames
 from polyclock.evaluate.intervals import wilson
 from polyclock.evaluate.paired import Sequential
 from polyclock.rollout import Expert, Policy, Random, Still, World
-from polyclock.rollout.grid import BORDER, GAP, GREEN, LABEL, RED, Film, frames, write_grid
+from polyclock.rollout.grid import BORDER, GAP, GREEN, HELD, LABEL, RED, Film, frames, write_grid
 from polyclock.rollout.ledger import Ledger, read, timeless
 from polyclock.rollout.outcome import Share, matched, mean_share
 
@@ -76,14 +76,14 @@ def test_the_row_of_a_model_says_what_was_asked() -> None:
     assert row["model"] == acting.sha256 and len(row["model"]) == 64 and row["size"] == 16 and row["number"] == 1
     assert row["calls"] == -(-row["steps"] // 4) and 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
     assert found.latency["mean"] > 0
-    assert len({row["start"] for row in found.rows}) == 2
+    assert len({row["start"] for row in found.rows}) == len({row["actions"] for row in found.rows}) == 2
 
 
 def test_the_table_and_the_document() -> None:
     found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5)
     grid = found.grid()
     assert [row[0] for row in grid.rows] == ["toy/reach", "toy/fragile", "mean over 2 tasks"]
-    assert grid.rows[1][1:4] == ("4/5", "80 % (38 % to 96 %)", "1") and grid.rows[2][1] == "9/10"
+    assert grid.rows[1][1:4] == ("4/5", "80 % (38 to 96)", "1") and grid.rows[2][1] == "9/10"
     plain = json.loads(json.dumps(found.plain()))
     assert plain["tasks"]["toy/fragile"]["share"] == 0.8 and plain["mean"]["share"] == 0.9
     assert plain["about"]["policy"] == "expert" and plain["ledger"] is None
@@ -339,7 +339,7 @@ def test_films_show_the_episodes_and_turn_green(tmp_path: Path) -> None:
     path = write_grid(tmp_path / "grid.mp4", found.rows, clips)
     grid = pictures_of(path)
     assert float(grid.rate) == 5 and grid.height % 2 == grid.width % 2 == 0
-    assert len(grid) == 1 + max(row["steps"] for row in found.rows if row["number"] < 4)
+    assert len(grid) == HELD + 1 + max(row["steps"] for row in found.rows if row["number"] < 4)
     first, last = read_frames(path, [0, len(grid) - 1]).astype(int)
 
     def edge(picture, row, column):
@@ -361,4 +361,4 @@ def test_a_film_that_has_ended_shows_its_last_picture() -> None:
     failed = Film(film.pictures, False)
     assert tuple(failed.cell(9, (8, 8))[0, 0]) == RED
     pages = list(frames([("two films", [film, failed]), ("", [film])]))
-    assert len(pages) == 3 and len({page.shape for page in pages}) == 1
+    assert len(pages) == 3 + HELD and len({page.shape for page in pages}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,8 +78,12 @@ class Player:
 
 
 def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
-    """Act until the first success or `env.limit` steps. Returns the row and the first camera's picture at each step."""
+    """Act until the first success or `env.limit` steps. Returns the row and the first camera's picture at each step.
+
+    `actions` in the row is a hash of every action that was taken, to the bit.
+    """
     pictures: list[np.ndarray] = []
+    taken = hashlib.sha256()
     acting, steps, success, error = None, 0, False, None
     seen, error = _tried(lambda: (env.reset(start), False))[:2]
     while error is None and not success and steps < env.limit:
@@ -86,7 +91,8 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
         observation, _ = seen
         pictures += _picture(observation)
         acting = acting or actor.begin(env, start)
-        action = acting(observation)
+        action = np.ascontiguousarray(acting(observation), "<f4")
+        taken.update(action.tobytes())
         seen, error = _tried(lambda action=action: env.step(action))
         if error is None:
             steps, success = steps + 1, seen[1]
@@ -97,6 +103,7 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
         "success": success,
         "steps": steps,
         "first_success": steps if success else None,
+        "actions": taken.hexdigest()[:16],
         "calls": len(latency),
         "latency_ms": _summary(latency),
         "error": error,

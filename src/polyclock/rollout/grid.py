@@ -17,6 +17,7 @@ from .world import clip_of
 
 GREEN, RED, PAPER, INK = (40, 170, 80), (205, 50, 50), (250, 250, 250), (30, 30, 30)
 BORDER, GAP, LABEL, ACROSS = 5, 6, 18, 8  # pixels; films in a row
+HELD = 8  # pictures for which the end stands still
 SLOWER = 2.0  # a success takes a second or two: at half the speed it can be followed
 
 
@@ -75,7 +76,7 @@ def frames(bands: Sequence[tuple[str, Sequence[Film]]]) -> Iterator[np.ndarray]:
     width = _even(GAP + step * max(len(part) for _, part in bands))
     heads = [_label(label, width) if label else np.full((GAP, width, 3), PAPER, np.uint8) for label, _ in bands]
     height = sum(len(head) + size[0] + 2 * BORDER for head in heads) + GAP
-    for i in range(max(len(film.pictures) for film in films)):
+    for i in range(max(len(film.pictures) for film in films) + HELD):
         page = np.full((_even(height), width, 3), PAPER, np.uint8)
         top = 0
         for head, (_, part) in zip(heads, bands, strict=True):

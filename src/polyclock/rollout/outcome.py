@@ -109,7 +109,7 @@ class Outcome:
         ]
         if len(tasks) > 1:
             body.append((*_cells(f"mean over {len(tasks)} tasks", *self.mean, self.rows), ""))
-        columns = ("task", "solved", "share, 95 % interval", "crashed", "steps", "ms a call")
+        columns = ("task", "solved", "share (95 %)", "crashed", "steps", "ms a call")
         if self.verdicts:
             columns = (*columns, "sequential test")
         else:
@@ -203,7 +203,7 @@ def _cells(name: str, share: float, low: float, high: float, rows: Sequence[Row]
     return (
         name,
         f"{len(good)}/{len(rows)}",
-        f"{percent(share)} ({percent(low)} to {percent(high)})",
+        f"{percent(share)} ({100 * low:.0f} to {100 * high:.0f})",
         str(sum(row["error"] is not None for row in rows)),
         f"{sum(good) / len(good):.0f}" if good else "-",
         _milliseconds(latency(rows)),
