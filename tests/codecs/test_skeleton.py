@@ -146,9 +146,11 @@ def test_the_drawing_is_the_published_one() -> None:
 
 def test_joints_that_touch_are_all_drawn() -> None:
     codec = SkeletonPicture(size=(32, 32), joints=3)
-    true = torch.tensor([[14.0, 16, 1], [16, 16, 1], [18, 16, 1]])[None, None]
-    back = codec.decode(codec.encode(true))
-    assert bool((back[..., 2] == 1).all()) and float((back - true)[..., :2].norm(dim=-1).max()) < 1
+    for apart, most in ((2.0, 0.6), (1.0, 1.3), (0.0, 2.2)):
+        true = torch.tensor([[16 - apart, 16, 1], [16, 16, 1], [16 + apart, 16, 1]])[None, None]
+        back = codec.decode(codec.encode(true))
+        assert bool((back[..., 2] == 1).all()), apart
+        assert float((back - true)[..., :2].norm(dim=-1).max()) < most, apart
 
 
 def test_decoding_is_fast() -> None:

@@ -18,7 +18,7 @@ TRUE = scene()["surface"]
 BOUNDS = [
     (SurfaceColor(), (1.0, 1.0, 0.90, 0.90, 0.79)),
     (SurfaceColor(style="viridis"), (1.0, 1.0, 0.96, 0.95, 0.89)),
-    (SurfacePlanes(), (1.0, 1.0, 0.999, 0.96, 0.955)),
+    (SurfacePlanes(), (1.0, 1.0, 0.999, 0.95, 0.94)),
 ]
 
 

@@ -76,14 +76,6 @@ def _nearest_along(curve: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return place, least.clamp_min(0).sqrt()
 
 
-def nearest(codes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, C) and pixels (..., C) -> the number (...) of the nearest code, and whether it is the nearest by far: at less
-    than a third of the distance to the second."""
-    off = x.square().sum(-1, keepdim=True) - 2 * x @ codes.T + codes.square().sum(1)
-    least, number = off.topk(2, -1, largest=False)
-    return number[..., 0], least[..., 0] * 9 < least[..., 1]
-
-
 def separation(colours: Tensor) -> float:
     """Distance between the two colours of (n, C) that lie closest together."""
     apart = torch.cdist(colours, colours)
@@ -129,7 +121,22 @@ def colour_to_hue(colour: Tensor) -> tuple[Tensor, Tensor]:
 def classified(codes: Tensor, x: Tensor) -> Tensor:
     """(n, C), n > 1, and a picture (B, T, H, W, C) -> the number (B, T, H, W) of each pixel's code.
 
-    A pixel between two codes, as at a blurred edge, takes the side that it belongs to (`sharpened`).
+    A pixel is clear where its nearest code is at less than a third of the distance to the second. One that is not, as
+    at a blurred edge, takes the best of the codes of clear pixels beside it: a mixture of two is never a third. Where
+    none is beside it, it takes the side that it belongs to (`sharpened`).
     """
-    number, clear = nearest(codes, x)
-    return number if bool(clear.all()) else torch.where(clear, number, nearest(codes, sharpened(x))[0])
+    off = _squares(codes, x)
+    least, best = off.topk(2, -1, largest=False)
+    number, clear = best[..., 0], least[..., 0] * 9 < least[..., 1]
+    if bool(clear.all()):
+        return number
+    marks = (F.one_hot(number, len(codes)) * clear[..., None]).float().flatten(0, 1).movedim(-1, 1)
+    beside = F.max_pool2d(marks, 3, 1, 1).movedim(1, -1).reshape(off.shape) > 0
+    local = torch.where(beside, off, torch.inf).argmin(-1)
+    alone = _squares(codes, sharpened(x)).argmin(-1)
+    return torch.where(clear, number, torch.where(beside.any(-1), local, alone))
+
+
+def _squares(codes: Tensor, x: Tensor) -> Tensor:
+    """(n, C) and pixels (..., C) -> squared distances (..., n)."""
+    return x.square().sum(-1, keepdim=True) - 2 * x @ codes.T + codes.square().sum(1)

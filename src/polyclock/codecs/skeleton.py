@@ -18,6 +18,7 @@ End = int | tuple[int, ...]
 Limbs = tuple[tuple[End, End], ...]
 LIMB = 0.6  # brightness of limbs, as published: joints stand out from them
 MOST = 36  # joints whose automatic colours can still be told apart
+APART, ROUNDS = 2.0, 5  # px of the map between drawn joints, and how often they are pushed towards it
 SAME = 0.03  # radians between colours of one hue
 
 # COCO's 17 joints: nose, then left before right: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
@@ -48,7 +49,8 @@ class SkeletonPicture(FrameByFrame):
     Joints with visibility 0 are not drawn, so they come back as 0, 0, 0; so does a joint of which no pixel shows.
     Decoding looks for the place where most of a joint's own colour lies and takes the weighted mean around it. Clean, a
     joint that stands alone is within 0.1 px of the map; tests/codecs/test_skeleton.py has the numbers under noise.
-    Joints nearer to each other than their dots share the pixels, which draws them apart by up to half a dot.
+    Joints nearer to each other than 2 px are drawn about 2 px apart, and of dots that overlap each has the pixels
+    nearest to it, so that none is hidden; where several coincide one may come back 2 px from its place.
     """
 
     kind: ClassVar[str] = "skeleton"
@@ -98,10 +100,11 @@ class SkeletonPicture(FrameByFrame):
         place = points[..., :2] * self._scale(points)
         seen = (points[..., 2] > 0) & torch.isfinite(place).all(-1)
         place = torch.where(seen[..., None], place, 0.0)
+        place = _spread(place, seen)
         canvas = points.new_zeros(len(points), *self.size, 3)
         if self.limbs:
-            near = [self._limb(place, seen, limb) for limb in self.limbs]
-            canvas = _painted(canvas, torch.stack(near, 1), (self._inks(points) + 1) / 2, self.width)
+            limbs = torch.stack([self._limb(place, seen, limb) for limb in self.limbs], 1)
+            canvas = _painted(canvas, limbs, (self._inks(points) + 1) / 2, self.width)
         down, across = self._centres(points)
         near = (down - place[..., 1, None]).square()[..., None] + (across - place[..., 0, None]).square()[..., None, :]
         near = near + torch.where(seen, 0.0, torch.inf)[..., None, None]
@@ -230,6 +233,19 @@ def _end(place: Tensor, seen: Tensor, end: End) -> tuple[Tensor, Tensor]:
     """(N, 2) the middle of an end's joints and (N,) whether all are seen."""
     chosen = list(_ends(end))
     return place[:, chosen].mean(1), seen[:, chosen].all(1)
+
+
+def _spread(place: Tensor, seen: Tensor) -> Tensor:
+    """(N, K, 2) with joints that lie nearer than `APART` pushed from each other; so each keeps pixels of its own."""
+    turn = torch.arange(place.shape[1], device=place.device) * 2.4  # where two coincide, each has its own way
+    ways = torch.stack([turn.cos(), turn.sin()], -1)
+    pairs = (seen[:, :, None] & seen[:, None]) & ~torch.eye(len(turn), dtype=torch.bool, device=place.device)
+    for _ in range(ROUNDS):
+        between = place[:, :, None] - place[:, None]
+        far = between.norm(dim=-1, keepdim=True)
+        way = torch.where(far > 0.01, between / far.clamp_min(0.01), F.normalize(ways[:, None] - ways, dim=-1))
+        place = place + ((APART - far).clamp_min(0) / 2 * way * pairs[..., None]).sum(2)
+    return place
 
 
 def _painted(canvas: Tensor, off: Tensor, colours: Tensor, radius: float) -> Tensor:
