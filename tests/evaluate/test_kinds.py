@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,12 @@ def test_every_measure_is_in_the_table() -> None:
     # Where dense.py says which way is up, the table agrees.
     for name in set(dense.HIGHER_IS_BETTER) & set(MEASURES):
         assert MEASURES[name].better == "higher"
+
+
+def test_the_page_defines_every_measure() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("|")]
+    assert {name for name in MEASURES if not any(f"`{name}`" in row for row in rows)} == set()
 
 
 def test_planes_that_nobody_explains_are_measured_as_numbers() -> None:

@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_asked_is_said_to_be_so(model) -> None:
 def test_the_oracle_holds_for_eight_chunks(model, answering) -> None:
     asked = answering(Oracle(model)).asked
     found = horizon(probing(model, windows=6))
-    assert (found["chunks"], found["seconds_per_chunk"]) == (8, 4 / FPS)
+    assert (found["chunks"], found["seconds_per_chunk"], found["windows"]) == (8, 4 / FPS, 6)
     assert [r["errors"]["video.mse"]["mean"] for r in found["rows"].values()] == pytest.approx([0] * 8, abs=1e-9)
     last = row(found, "forward, chunk 8", "forward, chunk 8 with shuffled actions", "video.mse")
     assert last["verdict"] == "better"

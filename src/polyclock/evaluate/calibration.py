@@ -42,8 +42,9 @@ def calibration(probing: Probing) -> Plain:
         chosen = {
             MODEL: sets,
             f"training {LEVEL:.0%} range": dict.fromkeys(sets, usual),
-            policy.control: {p: sets[strangers[p]] for p in sets if p in strangers},
         }
+        if policy.control:
+            chosen[policy.control] = {p: sets[strangers[p]] for p in sets if p in strangers}
         for series, mine in chosen.items():
             _put(scores, series, name, mine, {p: t[name] for p, t in truth.items()})
     found = probing.found(WHAT, scores, samples=SAMPLES, nominal=LEVEL)

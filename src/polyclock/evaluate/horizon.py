@@ -50,7 +50,7 @@ def horizon(probing: Probing) -> Plain:
         keep = [p for p in part if p in strangers]
         if keep:
             Chain(probing, forward, keep, advance, chunks).run(scores, forward.control, [strangers[p] for p in keep])
-    found = probing.found(WHAT, scores, chunks=chunks, seconds_per_chunk=advance / held.fps)
+    found = probing.found(WHAT, scores, chunks=chunks, seconds_per_chunk=advance / held.fps) | {"windows": len(places)}
     found["notes"].append(_said(found["comparisons"], chunks, advance / held.fps))
     return found
 

@@ -57,10 +57,10 @@ def errors(document: Mapping[str, Any]) -> list[Grid]:
 def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """(question, series or "" for the model, measure, interval) of every error but those of controls."""
     for question, answer in document["questions"].items():
-        for series, measures in {"": answer["errors"], **answer["beside"]}.items():
+        beside = {series: measures for series, measures in answer["beside"].items() if not series.startswith(CONTROL)}
+        for series, measures in {"": answer["errors"], **beside}.items():
             for key, found in measures.items():
-                if not series.startswith(CONTROL):
-                    yield question, series, key, found
+                yield question, series, key, found
 
 
 def controls(document: Mapping[str, Any]) -> Grid:
