@@ -43,13 +43,13 @@ def sentence(capsys: pytest.CaptureFixture, *words: object) -> str:
     return said.removeprefix("polyclock: ").rstrip("\n")
 
 
-TOY = ("--world", "toy/reach,fragile", "--workers", "0", "--size", "16", "--steps", "1")
+TOY = ("--world", "toy/reach,fragile", "--workers", "0", "--size", "16")
 
 
 def test_a_model_is_rolled_out_and_goes_on(
     toys: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    words = ["rollout", str(folder), *TOY, "--out", str(tmp_path / "out"), "--filmed", "2"]
+    words = ["rollout", str(folder), *TOY, "--steps", "1", "--out", str(tmp_path / "out"), "--filmed", "2"]
     assert main([*words, "--episodes", "2"]) == 0
     said = capsys.readouterr().out
     assert "toy/reach" in said and "mean over 2 tasks" in said and "ms a call" in said
@@ -73,6 +73,7 @@ def test_floors_ceilings_and_comparisons(toys: None, tmp_path: Path, capsys: pyt
         assert not (out / "grid.mp4").exists()
     said = " ".join(capsys.readouterr().out.split())
     assert "expert beats still: McNemar p = " in said and "neither 0" not in said
+    assert said.count("- toy/fragile, start 3, counted as a failure: RuntimeError: the table broke") == 3
     found = json.loads((tmp_path / "expert" / "rollout.json").read_text())["against"]
     assert found["first"] + found["both"] == 17 and found["second"] == 0 and found["neither"] == 1  # one broke
     # Stopped as soon as it is clear, by a threshold and by the other's ledger.
@@ -95,6 +96,7 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
     assert "must be a share such as 0.6, or better" in sentence(capsys, "still", *TOY, *out, "--enough", "soon")
     assert "name it with --against" in sentence(capsys, "still", *TOY, *out, "--enough", "better")
     assert "a ledger (JSON lines) is needed" in sentence(capsys, "still", *TOY, *out, "--against", tmp_path / "no")
+    assert "has none, so it would have no effect" in sentence(capsys, "expert", *TOY, *out, "--query", "action | state")
     assert "use --workers 0" in sentence(capsys, folder, *TOY, *out, "--workers", "2", "--code", tmp_path / "x.py")
     assert main(["rollout", "still", *TOY, *map(str, out)]) == 0
     capsys.readouterr()

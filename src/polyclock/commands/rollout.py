@@ -24,6 +24,7 @@ intervals. RUN is a run folder or a model folder, or one of expert (the world's 
 DIR gets ledger.jsonl (a line an episode), rollout.json, clips/ and grid.mp4. The same command goes on where it was
 stopped: episodes that stand in the ledger are not played again."""
 WORDS = ("expert", "still", "random")  # RUN where no model acts
+OF_A_MODEL = ("query", "execute", "steps", "set", "guide", "checkpoint", "device", "code")
 
 
 def run(words: Sequence[str]) -> int:
@@ -85,8 +86,8 @@ def _parser() -> Parser:
     parser.add_argument("--world", required=True, metavar="WORLD/TASK,..", help="such as metaworld/drawer-open,reach")
     parser.add_argument("--episodes", type=int, default=50, metavar="N", help="of each task [50]")
     parser.add_argument("--query", metavar="QUERY", help="wanted | given [the model's policy question]")
-    parser.add_argument("--execute", type=int, default=4, metavar="N", help="actions taken of each answer [4]")
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
+    parser.add_argument("--execute", type=int, metavar="N", help="actions taken of each answer [4]")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
@@ -116,6 +117,9 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
     from ..rollout import Expert, Policy, Random, Still, policy_query
 
     if args["run"] in WORDS:
+        for name in OF_A_MODEL:
+            if args[name]:
+                raise ValueError(f"--{name} is for a model; {args['run']} has none, so it would have no effect")
         return {"expert": Expert(), "still": Still(), "random": Random(args["seed"])}[args["run"]], {}
     from .sample import bindings, guide
 
@@ -124,8 +128,8 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
     policy = Policy(
         model,
         args["query"] or policy_query(model),
-        execute=args["execute"],
-        steps=args["steps"],
+        execute=4 if args["execute"] is None else args["execute"],
+        steps=10 if args["steps"] is None else args["steps"],
         seed=args["seed"],
         guides=[guide(text) for text in args["guide"]],
         **bindings(args["set"]),

@@ -117,7 +117,7 @@ class Outcome:
         return Grid(title=self._title(), columns=columns, rows=tuple(body), quiet=(False,) * len(body))
 
     def show(self, console: Console | None = None) -> None:
-        """Print the table."""
+        """Print the table, and which episodes ended because the world raised."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -128,7 +128,10 @@ class Outcome:
             table.add_column(column, justify="right" if i else "left", overflow="fold", no_wrap=not i)
         for row in grid.rows:
             table.add_row(*map(Text, row))
-        (console or Console()).print(table)
+        console = console or Console()
+        console.print(table)
+        for row in (row for row in self.rows if row["error"]):
+            console.print(Text(f"- {row['task']}, start {row['number']}, counted as a failure: {row['error']}"))
 
     def plain(self) -> dict[str, Any]:
         """One document that JSON can hold, without the rows."""
