@@ -113,6 +113,10 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+# What is printed of a pair; rmse and psnr, say, tell the same of it as error and mse.
+SHOWN = {name for name, one in MEASURES.items() if one.primary} | {"ssim", "explained"}
+
+
 def measure(predicted: Tensor, true: Tensor, about: About, moving: Tensor | None = None) -> dict[str, Tensor]:
     """All measures that fit a signal: {name: (B,) or (B, k) float64}; NaN for a window in which nothing counts.
 
@@ -169,6 +173,11 @@ def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None)
 def camera_of(key: str) -> str:
     """ "observation.depth.front" -> "front"."""
     return key.rsplit(".", 1)[-1]
+
+
+def is_shown(key: str) -> bool:
+    """Whether "video.mse" is among the measures that are printed of a pair."""
+    return key.rsplit(".", 1)[-1] in SHOWN
 
 
 def spec(key: str) -> Measure:

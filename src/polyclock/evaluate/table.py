@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .compare import CONTROL
-from .kinds import MEASURES, spec
+from .kinds import SHOWN, spec
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# Paired differences by these; rmse and psnr, say, tell the same of a pair as error and mse.
-SHOWN = {name for name, measure in MEASURES.items() if measure.primary} | {"ssim", "explained"}
 
 
 @dataclass(frozen=True, kw_only=True)
