@@ -92,7 +92,12 @@ def chart(
         body += _drawn(line, frame)
     names = ", ".join(line.label for line in lines)
     svg = element("svg", body, viewBox=f"0 0 {width} {height}", role="img", aria_label=f"{y} over {x}: {names}")
-    return element("figure", svg, element("figcaption", legend(lines)) if with_legend else None, class_="chart")
+    return element(
+        "figure",
+        svg,
+        element("figcaption", legend(lines)) if with_legend else None,
+        class_="chart wide" if width > 500 else "chart",
+    )
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

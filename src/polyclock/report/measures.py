@@ -7,8 +7,8 @@ from typing import Any
 
 from ..data.source import spans
 from ..evaluate.compare import CONTROL, NO_EFFECT
-from ..evaluate.kinds import spec
-from ..evaluate.table import SHOWN, cell, controls, errors, notes, number, paired, span
+from ..evaluate.kinds import is_main, spec
+from ..evaluate.table import cell, controls, errors, notes, number, paired, span
 from .bars import Bar, bars
 from .chart import Line, chart
 from .markup import Markup, element, table
@@ -169,7 +169,7 @@ def _by_chunk(label: str, found: list[Row | None], chunk: float, color: int) -> 
 def _compared(name: str, probe: Row) -> Iterator[Markup]:
     """One group of bars per measure: the network, and what stands beside it."""
     every = dict.fromkeys(k for p in probe["rows"].values() for k in p["errors"])
-    for key in [k for k in every if k.rsplit(".", 1)[-1] in SHOWN or spec(k).better is None]:
+    for key in [k for k in every if is_main(k) or spec(k).better is None]:
         rows, nominal = [], probe.get("nominal") if key.endswith(".coverage") else None
         for label, part in probe["rows"].items():
             found = {"network": part["errors"].get(key)} | {s: m.get(key) for s, m in part["beside"].items()}

@@ -114,6 +114,7 @@ def losses(run: Run) -> Markup:
 
 def _line(rows: Sequence[Row], label: str, name: str, color: int, dots: bool = False) -> Line:
     x, y = [r["step"] for r in rows], [(r.get("losses") or {}).get(name) for r in rows]
+    y = [None if value == 0 else value for value in y]  # nothing of it was learnt in these steps
     return Line(label=label, x=x, y=y, color=color, dashed=dots, dots=dots, faint=not dots)
 
 
