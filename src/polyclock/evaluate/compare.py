@@ -9,7 +9,7 @@ import numpy as np
 
 from .held_out import Place
 from .intervals import block_interval, paired_interval, pooled
-from .kinds import is_shown, spec
+from .kinds import is_main, spec
 from .questions import Question
 
 MODEL = "model"
@@ -123,7 +123,7 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each pair in which the first does not win by every main measure."""
     out = []
     for first, second in dict.fromkeys((row["first"], row["second"]) for row in rows):
-        mine = [r for r in rows if (r["first"], r["second"]) == (first, second) and is_shown(r["measure"])]
+        mine = [r for r in rows if (r["first"], r["second"]) == (first, second) and is_main(r["measure"])]
         lost = [row for row in mine if row["verdict"] != "better"]
         if lost:
             worse = any(row["verdict"] == "worse" for row in lost)

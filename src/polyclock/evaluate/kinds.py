@@ -114,7 +114,7 @@ MEASURES: dict[str, Measure] = {
 
 
 # What is printed of a pair; rmse and psnr, say, tell the same of it as error and mse.
-SHOWN = {name for name, one in MEASURES.items() if one.primary} | {"ssim", "explained"}
+MAIN = {name for name, one in MEASURES.items() if one.primary} | {"ssim", "explained"}
 
 
 def measure(predicted: Tensor, true: Tensor, about: About, moving: Tensor | None = None) -> dict[str, Tensor]:
@@ -175,9 +175,9 @@ def camera_of(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def is_shown(key: str) -> bool:
+def is_main(key: str) -> bool:
     """Whether "video.mse" is among the measures that are printed of a pair."""
-    return key.rsplit(".", 1)[-1] in SHOWN
+    return key.rsplit(".", 1)[-1] in MAIN
 
 
 def spec(key: str) -> Measure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .compare import CONTROL
-from .kinds import SHOWN, spec
+from .kinds import is_main, spec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +85,8 @@ def paired(document: Mapping[str, Any]) -> Grid:
     ]
     body = tuple(
         (f"{row['first']} - {row['second']}", row["measure"], number(row["mean"]), span(row), row["verdict"])
-        for row in found
+        for row in rows
+        if is_main(row["measure"])
     )
     columns = ("difference", "measure", "mean", "95 % interval", "the first is")
     return Grid(title="paired differences", columns=columns, rows=body, quiet=(False,) * len(body))
@@ -99,7 +100,7 @@ def probes(document: Mapping[str, Any]) -> list[Grid]:
             (label, key): {"": row} | {s: m[key] for s, m in part["beside"].items() if key in m}
             for label, part in probe["rows"].items()
             for key, row in part["errors"].items()
-            if key.rsplit(".", 1)[-1] in SHOWN or spec(key).better is None
+            if is_main(key) or spec(key).better is None
         }
         series = tuple(dict.fromkeys(s for cells in found.values() for s in cells if s))
         verdicts = {
