@@ -78,11 +78,7 @@ def controls(document: Mapping[str, Any]) -> Grid:
 
 def paired(document: Mapping[str, Any]) -> Grid:
     """The paired comparisons with other questions and baselines, by their main measures."""
-    found = [
-        row
-        for row in document["comparisons"]
-        if row["measure"].rsplit(".", 1)[-1] in SHOWN and f"with {CONTROL}" not in row["second"]
-    ]
+    rows = [row for row in document["comparisons"] if f"with {CONTROL}" not in row["second"]]
     body = tuple(
         (f"{row['first']} - {row['second']}", row["measure"], number(row["mean"]), span(row), row["verdict"])
         for row in rows
