@@ -2,8 +2,8 @@
 # The whole round in at most 8 minutes on two cores, nothing downloaded: an expert shows a task that the shipped network
 # has never seen, the network learns it, is asked every question, acts, and all of it stands on one page.
 #
-#   tools/demo.sh            where there is no checkpoints/tabletop, a new network is trained instead
-#   TASK=door-close tools/demo.sh
+#   make demo                    where there is no checkpoints/tabletop, a new network is trained instead
+#   make demo TASK=door-close OUT=/tmp/demo
 #
 # Where no simulator can draw: real robot episodes ($POLYCLOCK_DATA, default ../shared/data), without acting; where these
 # are absent too: the world whose answers are known.
@@ -12,9 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Two threads, which sleep while they wait where cores are shared after all.
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE MUJOCO_GL=${MUJOCO_GL:-egl}
-out=demo
+out=${OUT:-demo}
 run=$out/run
-start=checkpoints/tabletop
+start=${START:-checkpoints/tabletop}
 task=${TASK:-faucet-close}
 
 # run COMMAND...: say it, then do it.
