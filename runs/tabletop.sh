@@ -24,7 +24,7 @@ train() {
 collect --episodes 50 --noise 0.15 --out "$out/training"
 collect --episodes 10 --noise 0.15 --split evaluation --out "$out/held_out"
 train --out "$out/whole" --steps "${STEPS:-3600}" --time-limit "${MINUTES:-100}"
-train --out "$out/acting" --pictures false --steps "${STEPS:-3600}"
+train --out "$out/acting" --no-pictures --steps "${STEPS:-3600}"
 for name in whole acting; do
     python3 tools/ledger.py "$out/$name" "runs/results/tabletop-$name.ledger.json" "runs/tabletop.sh"
     "$bin/polyclock" rollout "$out/$name" --checkpoint last --world "$worlds" --episodes 50 --workers 2 \

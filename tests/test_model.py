@@ -261,3 +261,30 @@ def test_the_same_recipe_builds_the_same_weights():
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert any(not torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters(), strict=True))
     assert isinstance(a, WorldModel)
+
+
+def test_a_stream_that_learns_its_places_tells_them_apart_and_says_what_is_always_there():
+    layout = Layout(Stream("video", "depth", place=True), Stream("action"))
+    plain = recipe(layout=Layout(Stream("video", "depth"), Stream("action"))).build().eval()
+    model = recipe(layout=layout).build().eval()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    x, t = noisy(model)
+    assert all(torch.equal(a, b) for a, b in zip(model(x, t).values(), plain(x, t).values(), strict=True))
+
+    ground = torch.randn(4, 2 * 2 * 3)
+    model.ground["video"].data = ground
+    difference = model(x, t)["video"] - plain(x, t)["video"]
+    expected = unpatchify(ground.expand(3, 4, 4, 12), (4, 2, 2), (1, 2, 2))
+    torch.testing.assert_close(difference, expected)
+
+    awake(model)
+    still = {n: torch.zeros_like(v) for n, v in x.items()}
+    frame = model(still, t)["video"][0, 0] - expected[0, 0]
+    corner, other = frame[:2, :2], frame[2:, 2:]
+    assert not torch.allclose(corner, other)
+
+
+def test_places_of_a_stream_of_open_size_are_refused():
+    open_video = {"video": replace(VIDEO, shape=(4, None, None, 3))}
+    with pytest.raises(ValueError, match="its size must be known"):
+        recipe(modalities=open_video, layout=Layout(Stream("video", place=True))).build()

@@ -48,19 +48,25 @@ class Stream:
     """Modalities whose tokens add: they must have one token grid. The stream's name is theirs, joined by '+'.
 
     `at` places it (None: on its own grid from 0). `context` names the conditions it attends to by cross-attention
-    (None: those whose `to` includes it).
+    (None: those whose `to` includes it). With `place` every place of the grid has a learnt vector of its own, and every
+    modality a learnt value there, which is added to what is predicted: for cameras that stand still, so that what is
+    always there need not pass through the network.
     """
 
     slots: tuple[str | OneOf, ...]
     at: After | None = None
     context: tuple[str, ...] | None = None
+    place: bool = False
 
-    def __init__(self, *of: str | OneOf, at: After | None = None, context: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, *of: str | OneOf, at: After | None = None, context: tuple[str, ...] | None = None, place: bool = False
+    ) -> None:
         if not of:
             raise ValueError("a Stream needs at least one modality")
         object.__setattr__(self, "slots", tuple(of))
         object.__setattr__(self, "at", at)
         object.__setattr__(self, "context", context)
+        object.__setattr__(self, "place", place)
 
     @property
     def of(self) -> tuple[str, ...]:

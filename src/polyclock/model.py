@@ -1,6 +1,6 @@
 """The world model: noisy modalities at their own times, and conditions, to one prediction per modality.
 
-tokens(stream) = sum_m embed_m(patch(x_m)) + fused conditions     inside a stream: add
+tokens(stream) = sum_m embed_m(patch(x_m)) + fused conditions + places     inside a stream: add
 h              = cat(tokens(stream) for stream in layout)         across streams: side by side
 out_m          = unpatch(head_m(h[stream of m]))                  every modality reads its own stream
 """
@@ -85,6 +85,15 @@ class WorldModel(nn.Module):
         self.conditioner = Conditioner(self.conditions, dim)
         # As far as the recipe says it; 0 where a size is open.
         self.grids = {s.name: self.modalities[s.of[0]].grid for s in layout.streams}
+        # What is learnt of each place of a stream, and of each modality there: (N, D) and (N, P C), zero at the start.
+        self.place, self.ground = nn.ParameterDict(), nn.ParameterDict()
+        for s in (s for s in layout.streams if s.place):
+            count = math.prod(self.grids[s.name][1:])
+            if not count:
+                raise ValueError(f"stream {s.name!r} learns its places, so its size must be known")
+            self.place[key(s.name)] = nn.Parameter(torch.zeros(count, dim))
+            for name in s.of:
+                self.ground[key(name)] = nn.Parameter(torch.zeros(count, modalities[name].channels))
         for s in layout.streams:
             self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
 
@@ -187,7 +196,10 @@ class WorldModel(nn.Module):
             for n in (n for n in segment.stream.of if n in x):
                 m = self.modalities[n]
                 mine = part if len(rows[n]) == size else part[rows[n]]
-                out[n] = unpatchify(self.head[key(root(n, self.modalities))](mine), segment.grid, m.patch)
+                said = self.head[key(root(n, self.modalities))](mine)
+                if key(n) in self.ground:
+                    said = said + self.ground[key(n)]
+                out[n] = unpatchify(said, segment.grid, m.patch)
         return out | {n: v for n, v in x.items() if n not in out}
 
     def _idle(self) -> Tensor:
@@ -226,6 +238,8 @@ class WorldModel(nn.Module):
             if key(n) in self.view:
                 tokens = tokens + self.view[key(n)]
             parts.append(scatter(tokens, rows[n], size))
+        if key(stream.name) in self.place:
+            parts.append(self.place[key(stream.name)].expand_as(parts[0]))
         for name, c in self.conditions.items():
             if c.route == f"fuse:{stream.name}":
                 fused = given.features[name]  # (B, N, D) for all frames, (B, F * N, D), or a null (B, 1, D)

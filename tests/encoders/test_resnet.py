@@ -14,7 +14,9 @@ def images(b: int, frames: int, side: int) -> torch.Tensor:
     return torch.randint(0, 256, (b, frames, side, side, 3), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize(("size", "count"), [("18", 11_307_840), ("small", 1_292_192), ("mini", 344_224)])
+@pytest.mark.parametrize(
+    ("size", "count"), [("18", 11_307_840), ("small", 1_292_192), ("fine", 344_224), ("mini", 344_224)]
+)
 def test_parameters_are_as_documented(size: str, count: int) -> None:
     net = ResNet(size=size).build((1, 64, 64, 3))
     assert sum(p.numel() for p in net.parameters()) == count
@@ -23,7 +25,9 @@ def test_parameters_are_as_documented(size: str, count: int) -> None:
         assert count - sum(p.numel() for p in net.out.parameters()) == 11_176_512
 
 
-@pytest.mark.parametrize(("size", "side", "cells"), [("18", 64, 4), ("18", 70, 9), ("small", 32, 16), ("mini", 64, 16)])
+@pytest.mark.parametrize(
+    ("size", "side", "cells"), [("18", 64, 4), ("18", 70, 9), ("small", 32, 16), ("fine", 64, 64), ("mini", 64, 16)]
+)
 def test_shapes(size: str, side: int, cells: int) -> None:
     raw = images(2, 3, side)
     mean = ResNet(size=size, width=40).build((3, side, side, 3))
@@ -79,7 +83,7 @@ def test_it_learns_where_a_square_is() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ValueError, match="possible: 18, small, mini"):
+    with pytest.raises(ValueError, match="possible: 18, small, fine, mini"):
         ResNet(size="50")
     with pytest.raises(ValueError, match="possible: mean, tokens"):
         ResNet(pool="max")

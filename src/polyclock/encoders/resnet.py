@@ -18,7 +18,7 @@ class Size:
 
     channels: tuple[int, ...]
     blocks: int
-    stem: Literal[1, 4]
+    stem: Literal[1, 2, 4]
 
     @property
     def factor(self) -> int:
@@ -29,6 +29,7 @@ class Size:
 SIZES = {
     "18": Size(channels=(64, 128, 256, 512), blocks=2, stem=4),
     "small": Size(channels=(32, 64, 128, 256), blocks=1, stem=1),
+    "fine": Size(channels=(32, 64, 128), blocks=1, stem=2),
     "mini": Size(channels=(32, 64, 128), blocks=1, stem=4),
 }
 
@@ -41,12 +42,13 @@ class ResNet:
             a learnt vector for its place, (b, T' * h * w, width)
     size    "18": ResNet-18, cells of 32 pixels, 11.3 million parameters at width 256
             "small": a 3 x 3 stem and one block a stage for images of about 64 x 64, cells of 8 pixels, 1.3 million
-            "mini": one block for each of three stages, cells of 16 pixels, 0.34 million; made for two CPU cores
+            "fine": one block for each of three stages, cells of 8 pixels, 0.34 million
+            "mini": the same behind a pooling stem, cells of 16 pixels; made for two CPU cores
     groups  of each group norm
     """
 
     width: int = 256
-    size: Literal["18", "small", "mini"] = "18"
+    size: Literal["18", "small", "fine", "mini"] = "18"
     groups: int = 16
     pool: Literal["mean", "tokens"] = "mean"
 
@@ -82,13 +84,13 @@ class ResNetNet(nn.Module):
         assert channels is not None
         self.spec = spec
         first = size.channels[0]
-        wide = size.stem == 4
+        wide = size.stem > 1
         stem: list[nn.Module] = [
             nn.Conv2d(channels, first, 7 if wide else 3, 2 if wide else 1, 3 if wide else 1, bias=False),
             nn.GroupNorm(spec.groups, first),
             nn.ReLU(),
         ]
-        self.stem = nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1)) if wide else nn.Sequential(*stem)
+        self.stem = nn.Sequential(*stem, *([nn.MaxPool2d(3, 2, 1)] if size.stem == 4 else []))
         stages: list[nn.Module] = []
         before = first
         for i, after in enumerate(size.channels):

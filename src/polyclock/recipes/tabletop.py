@@ -27,10 +27,10 @@ def tabletop(
     camera: str = "corner2",  # the view: columns observation.images.NAME, observation.depth.NAME, ...
     image: int = 64,  # pixels to a side
     frame: int = 128,  # pixels to a side of the data set's pictures, which keypoints are measured in
-    patch: int = 8,  # pixels to a side of a token
-    horizon: int = 16,  # action steps
+    patch: int = 4,  # pixels to a side of a token
+    horizon: int = 8,  # action steps
     action_rate: float = 80.0,  # action steps a second
-    frames: int = 3,  # of video and maps: the present, then evenly over the horizon, the last at its end
+    frames: int = 2,  # of video and maps: the present, then evenly over the horizon, the last at its end
     pictures: bool = True,  # False: a network for actions alone
     near: float = 1.0,  # m, of the range of depth; what lies beyond its ends is taken to lie on them
     far: float = 7.0,
@@ -39,13 +39,14 @@ def tabletop(
     joints: int = 11,  # of the skeleton
     width: int = 192,
     depth: int = 5,
-    shift: int = 3,  # px, how far pictures are moved at random in training; 0: not
-    acting: float = 0.4,  # share of steps that train the policy alone, without the picture stream
+    shift: int = 3,  # px, how far the camera's picture, given to actions, is moved at random in training; 0: not
+    acting: float = 0.5,  # share of steps that train the policy alone, without the picture stream
     seed: int = 0,
 ) -> Recipe:
     """Video and maps (frames, image, image, C) in one fused stream, action (horizon, A), given two camera frames.
 
-    What is given besides (two camera frames, hand position, sentence) is optional: each query names what it has.
+    What is given besides (a camera's picture, hand position, sentence) is optional: each query names what it has.
+    One picture, not two: who sees how he has been moving learns to go on, and not to look.
     """
     rate = action_rate * (frames - 1) / horizon
     modalities = {"action": Modality(shape=(horizon, None), patch=(1,), rate=action_rate, codec=Quantile())}
@@ -64,10 +65,9 @@ def tabletop(
     conditions = {
         "camera": Condition(
             key=f"observation.images.{camera}",
-            shape=(2, image, image, 3),
-            rate=rate,
-            start=-1 / rate,
-            encoder=ResNet(size="mini", width=128, pool="tokens"),
+            shape=(1, image, image, 3),
+            rate=action_rate,
+            encoder=ResNet(size="fine", width=128, pool="tokens"),
             route="tokens",
         ),
         "state": Condition(
@@ -79,12 +79,12 @@ def tabletop(
         name="tabletop",
         modalities=modalities,
         conditions=conditions,
-        layout=Layout(*((Stream(*fused),) if fused else ()), Stream("action")),
+        layout=Layout(*((Stream(*fused, place=True),) if fused else ()), Stream("action")),
         law=law(tuple(fused), acting),
         modulation=Local(frequencies=64),
         backbone=DiT(width=width, depth=depth, heads=width // 32),
         registers=4,
-        augment=(Shift(of=(*fused, "camera"), pixels=shift),) if shift else (),
+        augment=(Shift(of=("camera",), pixels=shift),) if shift else (),
         seed=seed,
     )
 
