@@ -27,7 +27,7 @@ class Cached:
 
     `wanted` is the signals of a recipe, or {camera: (H, W)}. Pictures (uint8) and dense modalities (in their units)
     lie in one array per video and size, in `folder` as memory-mapped .npy files (named by the data set's fingerprint,
-    written aside and renamed, so an interrupted run leaves none that is half full), or in memory where `folder` is None.
+    written aside and renamed: an interrupted run leaves none that is half full), or in memory where `folder` is None.
     Errors: ValueError for a camera that the data do not have, and those of reading.
     """
 
