@@ -53,8 +53,8 @@ def evaluate(
 
     training   what it was trained on, for the unit of errors and the baselines; None: the other episodes
     only       names of questions to ask; None: all that make sense
-    stride     data frames between windows; windows: at most so many of these, spread evenly. Without either: about six
-               windows a second, at most 64
+    stride     data frames between windows; windows: at most so many of these (of all that there are, without a stride),
+               spread evenly. Without either: about six windows a second, at most 64
     steps      solver steps; batch_size: windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration
@@ -67,8 +67,8 @@ def evaluate(
     began = time.monotonic()
     check_probes(probes, worlds)
     fps = dataset.facts.fps
-    windows = WINDOWS if stride is None and windows is None else windows
-    stride = stride or max(1, round(fps / 6))
+    if stride is None:
+        stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
     signals, kinds = model.recipe.signals(), kinds_of(model, dataset)  # type: ignore[union-attr]
     held = HeldOut(dataset, signals, list(model.modalities), episodes, stride, windows)
     every, skipped = questions(model, fps, held.absent, kinds)
