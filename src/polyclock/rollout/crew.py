@@ -71,6 +71,8 @@ def _start(station: Station) -> tuple[Connection, Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     member = context.Process(target=work, args=(theirs, station), daemon=True)
+    # A process inherits what is blocked: ctrl-C reaches the whole group, and the parent alone is to act on it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         member.start()
     except (AttributeError, TypeError) as error:
@@ -81,6 +83,7 @@ def _start(station: Station) -> tuple[Connection, Any]:
         ) from None
     finally:
         theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ours, member
 
 
@@ -130,7 +133,6 @@ def _end(members: dict[Connection, Any], busy: dict[Connection, Job]) -> None:
 
 def work(pipe: Connection, station: Station) -> None:
     """The life of a process: play jobs until the other end of the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the parent decides
     torch.set_num_threads(1)
     player = Player(station)
     try:
