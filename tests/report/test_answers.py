@@ -108,7 +108,7 @@ def test_the_legend_names_what_is_there(page: str) -> None:
 def test_a_reader_is_told_what_each_question_is(page: str) -> None:
     said = " ".join(" ".join(Tags(page).words).split())
     assert "What should be done now?" in said
-    assert "Shown the sentence, the network says the actions of the next 0.3 s." in said
+    assert "Shown the sentence, the network says the actions (x, y, closing) of the next 0.3 s." in said
     assert (
         "Told the actions, and the first of the pictures and the sentence, the network predicts pictures, depth,"
         in said

@@ -95,6 +95,7 @@ def test_the_film_is_inside_the_page(folder: Path, monkeypatch) -> None:
 def test_the_headline_is_the_mean_over_tasks(folder: Path) -> None:
     what, share, more = headline(read_rollout(folder, "mine"))
     assert (what, share) == ("solved, mean of 2 tasks", percent(9 / 16)) and more.startswith("9 of 16 episodes")
+    assert headline(read_rollout(folder, "mine"), [read_rollout(folder, "before")])[2].endswith("; before: 9 of 16")
 
 
 def test_without_a_rollout_the_command_stands_there() -> None:

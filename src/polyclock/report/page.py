@@ -131,11 +131,11 @@ def _article(run: Run, own: Rollout | None, others: Sequence[Rollout], how: Aske
     links = [element("a", title, href=f"#{_anchor(title, number)}") for title, _ in parts]
     return element(
         "article",
-        element("p", "Polyclock report", class_="over"),
-        element("h1", run.name),
+        element("p", f"Polyclock report on {run.folder}", class_="over"),
+        element("h1", run.recipe.get("name") or run.name),
         element("p", sections.lead(run), class_="lead"),
         [element("p", text, class_="warn") for text in run.trouble],
-        sections.tiles(run, headline(own) if own else None),
+        sections.tiles(run, headline(own, others) if own else None),
         element("nav", links, aria_label="Sections"),
         [element("section", element("h2", title), content, id=_anchor(title, number)) for title, content in parts],
         id=f"run-{number}",

@@ -27,7 +27,8 @@ def lead(run: Run) -> str:
     trained = (run.facts.get("data") or {}).get("episodes") or []
     plural = "s" if len(held) > 1 else ""
     if trained and held:
-        return f"{what}. It was trained on {len(trained)} episodes; episode{plural} {spans(held)} held out."
+        how = "It went on from given weights with" if run.facts.get("weights") else "It was trained on"
+        return f"{what}. {how} {len(trained)} episodes; episode{plural} {spans(held)} held out."
     return f"{what}; episode{plural} {spans(held)} held out." if held else f"{what}."
 
 

@@ -102,13 +102,19 @@ def success(own: Rollout | None, beside: Sequence[Rollout], hint: str) -> list[M
     return [*out, *_ledger(own)]
 
 
-def headline(own: Rollout) -> tuple[str, str, str]:
+def headline(own: Rollout, beside: Sequence[Rollout] = ()) -> tuple[str, str, str]:
     """(what, share, more) for the top of the page."""
     shares = own.shares
     mean, low, high = mean_share(list(shares.values()))
-    good, tried = (sum(getattr(s, k) for s in shares.values()) for k in ("successes", "episodes"))
+    others = "".join(f"; {r.name}: {_counts(r)}" for r in beside if set(r.shares) == set(shares))
     what = f"solved, mean of {len(shares)} tasks" if len(shares) > 1 else f"solved: {next(iter(shares))}"
-    return what, percent(mean), f"{good} of {tried} episodes, interval {percent(low)} to {percent(high)}"
+    return what, percent(mean), f"{_counts(own)} episodes, interval {percent(low)} to {percent(high)}{others}"
+
+
+def _counts(rollout: Rollout) -> str:
+    """ "9 of 16"."""
+    shares = rollout.shares.values()
+    return f"{sum(s.successes for s in shares)} of {sum(s.episodes for s in shares)}"
 
 
 def _bars(every: Sequence[Rollout]) -> Markup:
@@ -124,8 +130,7 @@ def _bars(every: Sequence[Rollout]) -> Markup:
         for color, r in enumerate(every):
             shares = list(r.shares.values())
             mean, low, high = mean_share(shares)
-            good, tried = sum(s.successes for s in shares), sum(s.episodes for s in shares)
-            more = (f"{good} of {tried}", percent(mean), _span(low, high))
+            more = (_counts(r), percent(mean), _span(low, high))
             rows.append(Bar(group=f"mean of {len(shares)} tasks", name=r.name, value=mean, low=low, high=high,
                             color=color, more=more))  # fmt: skip
     columns = ("task", "who acts", "share of episodes solved", "solved", "share", "interval")

@@ -8,6 +8,7 @@ from ..evaluate.kinds import DENSE, NUMBERS, PICTURE
 from ..evaluate.questions import Question
 from .scenes import Scenes
 
+MANY = 6  # numbers that are still named in a sentence
 NOUNS = {"depth": "depth", "flow": "motion", "segmentation": "masks", "skeleton": "joints", "surface": "surface parts"}
 ASKED = {
     "depth": "How far away is everything?",
@@ -54,7 +55,8 @@ def sentence(scenes: Scenes, question: Question) -> str:
     wanted = listed([noun(scenes, n) for n in _order(scenes, question.wanted)])
     rest = _beside(scenes, question)
     if question.name == "policy":
-        return f"Shown {rest or 'nothing'}, the network says the actions of the next {_span(scenes, question)}."
+        acts = f"the actions{_named(scenes, next(iter(question.wanted)))}"
+        return f"Shown {rest or 'nothing'}, the network says {acts} of the next {_span(scenes, question)}."
     if question.name == "forward":
         acts = _joined("the actions", rest)
         return f"Told {acts}, the network predicts {wanted} of the next {_span(scenes, question)}."
@@ -106,9 +108,16 @@ def _condition(scenes: Scenes, name: str) -> str:
     if signal.kind == "text":
         return "the sentence"
     if scenes.kinds.get(name) == PICTURE:
-        camera = signal.key.rsplit(".", 1)[-1]
-        return f"the last {count} pictures of {camera}" if count > 1 else f"the present picture of {camera}"
-    return f"the {name}"
+        cameras = {s.key for n, s in scenes.signals.items() if scenes.kinds.get(n) == PICTURE}
+        of = f"the camera {signal.key.rsplit('.', 1)[-1]}" if len(cameras) > 1 else "the camera"
+        return f"the last {count} pictures of {of}" if count > 1 else f"the present picture of {of}"
+    return f"the {name}{_named(scenes, name)}"
+
+
+def _named(scenes: Scenes, name: str) -> str:
+    """What the numbers of a vector are, in brackets, where the data say it of a few."""
+    names = scenes.notes.get(scenes.signals[name].key, {}).get("names") or []
+    return f" ({', '.join(map(str, names))})" if 0 < len(names) <= MANY else ""
 
 
 def _order(scenes: Scenes, names: Sequence[str]) -> list[str]:
