@@ -12,6 +12,7 @@ from typing import Literal
 
 from .errors import unknown
 from .modality import Modality
+from .nn.detail import Detail
 
 AXES = {"T": 0, "H": 1, "W": 2}
 
@@ -50,16 +51,22 @@ class Stream:
     `at` places it (None: on its own grid from 0). `context` names the conditions it attends to by cross-attention
     (None: those whose `to` includes it). With `place` every place of the grid has a learnt vector of its own, and every
     modality a learnt value there, which is added to what is predicted: for cameras that stand still, so that what is
-    always there need not pass through the network.
+    always there need not pass through the network. `detail` is a path at the scale of pixels beside the tokens.
     """
 
     slots: tuple[str | OneOf, ...]
     at: After | None = None
     context: tuple[str, ...] | None = None
     place: bool = False
+    detail: Detail | None = None
 
     def __init__(
-        self, *of: str | OneOf, at: After | None = None, context: tuple[str, ...] | None = None, place: bool = False
+        self,
+        *of: str | OneOf,
+        at: After | None = None,
+        context: tuple[str, ...] | None = None,
+        place: bool = False,
+        detail: Detail | None = None,
     ) -> None:
         if not of:
             raise ValueError("a Stream needs at least one modality")
@@ -67,6 +74,7 @@ class Stream:
         object.__setattr__(self, "at", at)
         object.__setattr__(self, "context", context)
         object.__setattr__(self, "place", place)
+        object.__setattr__(self, "detail", detail)
 
     @property
     def of(self) -> tuple[str, ...]:

@@ -81,6 +81,9 @@ class WorldModel(nn.Module):
             if m.zero_init and not m.share:
                 silent(self.embed[key(name)])
                 silent(self.head[key(name)])
+        self.detail = nn.ModuleDict(
+            {key(s.name): s.detail.build(s.of, modalities, dim) for s in layout.streams if s.detail is not None}
+        )
         self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
         self.conditioner = Conditioner(self.conditions, dim)
         # As far as the recipe says it; 0 where a size is open.
@@ -193,13 +196,19 @@ class WorldModel(nn.Module):
         out = {}
         for segment in segments:
             part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
-            for n in (n for n in segment.stream.of if n in x):
+            names = [n for n in segment.stream.of if n in x]
+            fine: dict[str, Tensor] = {}
+            if key(segment.stream.name) in self.detail:
+                fine = self.detail[key(segment.stream.name)](part, {n: x[n] for n in names}, rows, segment.grid)
+            for n in names:
                 m = self.modalities[n]
                 mine = part if len(rows[n]) == size else part[rows[n]]
                 said = self.head[key(root(n, self.modalities))](mine)
                 if key(n) in self.ground:
                     said = said + self.ground[key(n)]
                 out[n] = unpatchify(said, segment.grid, m.patch)
+                if n in fine:
+                    out[n] = out[n] + fine[n]
         return out | {n: v for n, v in x.items() if n not in out}
 
     def _idle(self) -> Tensor:

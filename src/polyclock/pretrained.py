@@ -17,6 +17,7 @@ from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
 from .modality import Condition, Modality
 from .model import WorldModel
+from .nn.detail import Detail
 from .nn.modulation import Joint, JointLocal, Local
 from .objective import Annealed
 from .path import Cosine, Discrete, Linear
@@ -25,7 +26,7 @@ from .recipe import Recipe
 from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame, Shared, Task, Uniform
 
 OWN: tuple[type, ...] = (
-    *(Recipe, Modality, Condition, Layout, Stream, OneOf, After, DiT, Joint, JointLocal, Local),
+    *(Recipe, Modality, Condition, Layout, Stream, OneOf, After, Detail, DiT, Joint, JointLocal, Local),
     *(Linear, Cosine, Discrete, Annealed, Shift),
     *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal),
 )

@@ -16,6 +16,7 @@ from ..codecs.codec import Codec
 from ..encoders import Bytes, ResNet, Vector
 from ..layout import Layout, Stream
 from ..modality import Condition, Modality
+from ..nn.detail import Detail
 from ..nn.modulation import Local
 from ..path import Linear
 from ..recipe import Recipe
@@ -27,7 +28,7 @@ def tabletop(
     camera: str = "corner2",  # the view: columns observation.images.NAME, observation.depth.NAME, ...
     image: int = 64,  # pixels to a side
     frame: int = 128,  # pixels to a side of the data set's pictures, which keypoints are measured in
-    patch: int = 4,  # pixels to a side of a token
+    patch: int = 8,  # pixels to a side of a token
     horizon: int = 8,  # action steps
     action_rate: float = 80.0,  # action steps a second
     frames: int = 2,  # of video and maps: the present, then evenly over the horizon, the last at its end
@@ -38,7 +39,7 @@ def tabletop(
     classes: int = 13,  # of the segmentation
     joints: int = 11,  # of the skeleton
     width: int = 192,
-    depth: int = 5,
+    depth: int = 4,
     shift: int = 3,  # px, how far the camera's picture, given to actions, is moved at random in training; 0: not
     acting: float = 0.5,  # share of steps that train the policy alone, without the picture stream
     seed: int = 0,
@@ -79,7 +80,7 @@ def tabletop(
         name="tabletop",
         modalities=modalities,
         conditions=conditions,
-        layout=Layout(*((Stream(*fused, place=True),) if fused else ()), Stream("action")),
+        layout=Layout(*((Stream(*fused, place=True, detail=Detail()),) if fused else ()), Stream("action")),
         law=law(tuple(fused), acting),
         modulation=Local(frequencies=64),
         backbone=DiT(width=width, depth=depth, heads=width // 32),
