@@ -34,7 +34,7 @@ draws() { python tools/check_rendering.py && python -c 'import metaworld'; } >/d
 tabletop() {
   local world=metaworld/$task
   run polyclock collect "$world" --episodes 14 --cameras corner2 --flow-steps 8 --noise 0.15 --out "$out/data"
-  local acts=(--world "$world" --episodes 10 --size 128)
+  local acts=(--world "$world" --episodes 10)
   local learns=(--data "$out/data" --out "$run" --hold-out 12-13 --batch-size 16 --steps 5000 --warmup 20
     --schedule constant --ema 0.99 --validate-every 60 --checkpoint-every 60 --log-every 20)
   local beside=()

@@ -17,6 +17,7 @@ from moving import Moving
 from polyclock.commands.report import run as command
 from polyclock.report import lines, sections, write
 from polyclock.report.markup import Markup
+from polyclock.report.page import unseen
 from polyclock.report.run import read
 
 
@@ -78,3 +79,12 @@ def test_the_command_takes_others_to_stand_beside(run_folder: Path, tmp_path: Pa
             command([str(run_folder), "--beside", text, "--out", str(out)])
     with pytest.raises(ValueError, match="belong to one run"):
         write([run_folder, run_folder], out, rollout=tmp_path)
+
+
+def test_episodes_that_were_not_trained_on_are_found(run_folder: Path) -> None:
+    run = replace(read(run_folder), evaluation=None)
+    assert unseen(run, Moving()) == [3], "what it held out"
+    assert unseen(run, Moving().only([0, 2])) == [0, 2], "data of another fingerprint: all of it"
+    measured = replace(run, evaluation={"data": {"fingerprint": Moving().fingerprint, "episodes": [1, 3]}})
+    assert unseen(measured, Moving()) == [1, 3], "what the evaluation looked at"
+    assert unseen(replace(run, started={}), Moving()) == [], "a model alone does not say"

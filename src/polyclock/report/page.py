@@ -146,6 +146,23 @@ def _anchor(title: str, number: int) -> str:
     return f"{title.lower().replace(' ', '-')}-{number}"
 
 
+def unseen(run: Run, dataset: Dataset) -> list[int]:
+    """The episodes of a data set that a run was not trained on; none where that is not known.
+
+    Of what it was trained on these are the ones that it held out, of other data all.
+    """
+    data = run.facts.get("data") or {}
+    here = {e.index for e in dataset.episodes}
+    measured = (run.evaluation or {}).get("data") or {}
+    if measured.get("fingerprint") == dataset.fingerprint:
+        return [int(e) for e in measured["episodes"] if e in here]
+    trained, held = set(data.get("episodes") or here.difference(run.held_out)), set(run.held_out)
+    known = trained and trained <= here and dataset.only(trained).fingerprint == data.get("fingerprint")
+    if known or "fingerprint" not in data:
+        return sorted(held & here)
+    return sorted(here)
+
+
 def _questions(run: Run, how: Asked) -> list[Markup]:
     """The clips of a run, or a sentence on why there are none."""
 
@@ -156,10 +173,7 @@ def _questions(run: Run, how: Asked) -> list[Markup]:
         return none("there are no weights to sample from yet")
     if how.dataset is None:
         return none("no data set was given to take windows from")
-    chosen = list(run.held_out if how.episodes is None else how.episodes)
-    here = {e.index for e in how.dataset.episodes}
-    if how.episodes is None:
-        chosen = [e for e in chosen if e in here]
+    chosen = unseen(run, how.dataset) if how.episodes is None else list(how.episodes)
     if not chosen:
         return none("the run held no episode of this data set back; name some with --episodes")
     model = from_pretrained(run.model, how.classes)
