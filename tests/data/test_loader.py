@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,21 @@ def test_a_cache_folder_is_decoded_once_and_never_half(
     assert again.read(2, CAMERA, [8], (16, 16)).shape == (1, 16, 16, 3)
     with pytest.raises(ValueError, match="unknown camera 'front'"):
         Cached(dataset, {"front": (16, 16)})
+
+
+def test_of_several_at_once_one_decodes(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = Cached._decode
+
+    def counting(self, array, key, size, episode):
+        decoded.append(episode.index)
+        decode(self, array, key, size, episode)
+
+    monkeypatch.setattr(Cached, "_decode", counting)
+    with ThreadPoolExecutor(3) as pool:
+        many = list(pool.map(lambda _: Cached(dataset, {CAMERA: (16, 16)}, folder=tmp_path), range(3)))
+    assert sorted(decoded) == [e.index for e in dataset.episodes]
+    assert len({m.read(2, CAMERA, [8], (16, 16)).tobytes() for m in many}) == 1
 
 
 def test_real_batches(real_data: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,24 +70,30 @@ class Cached:
             return array
         name = hashlib.sha256(f"{self.dataset.fingerprint}/{key}/{size}".encode()).hexdigest()[:32]
         path = Path(folder) / f"{name}.npy"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{name}-{uuid.uuid4().hex}.part")
-            try:
-                array = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
-                self._fill(array, key, size, workers)
-                array.flush()
-                with open(aside, "rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(aside, path)
-            finally:
-                aside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.parent):
+            if not path.is_file():
+                self._write(path, key, size, shape, dtype, workers)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(
                 f"{path} holds {array.dtype} {array.shape}, expected {dtype} {shape}; remove it to decode anew"
             )
         return array
+
+    def _write(
+        self, path: Path, key: str, size: Size, shape: tuple[int, ...], dtype: np.dtype, workers: int
+    ) -> None:
+        aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
+        try:
+            array = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
+            self._fill(array, key, size, workers)
+            array.flush()
+            with open(aside, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _fill(self, array: np.ndarray, key: str, size: Size, workers: int) -> None:
         episodes = [e for e in self.dataset.episodes if self.dataset.has(e.index, key)]
@@ -148,6 +156,18 @@ class Cached:
         other = copy.copy(self)
         other.dataset = dataset
         return other
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of several processes one decodes, and the others find it done; without locks each decodes for itself."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have none
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _pairs(wanted: Mapping[str, Signal] | Mapping[str, Size], facts: Facts) -> list[tuple[str, Size]]:
