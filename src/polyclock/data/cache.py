@@ -81,9 +81,7 @@ class Cached:
             )
         return array
 
-    def _write(
-        self, path: Path, key: str, size: Size, shape: tuple[int, ...], dtype: np.dtype, workers: int
-    ) -> None:
+    def _write(self, path: Path, key: str, size: Size, shape: tuple[int, ...], dtype: np.dtype, workers: int) -> None:
         aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
         try:
             array = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
