@@ -28,7 +28,11 @@ REMARKS = {
     "docs/data.md": "which data are read and written, and how",
     "docs/evaluation.md": "what is measured, beside what, and what each number means",
     "docs/results.md": "what was measured, generated from committed JSON",
+    "docs/worlds.md": "the two simulated worlds: what is exact in them, and what is not",
     "src/polyclock/__init__.py": "the public names",
+    "src/polyclock/envs/metaworld_starts.json": "the published starts of seven tasks",
+    "src/polyclock/report/player.js": "moves the clips of a page",
+    "src/polyclock/report/style.css": "the look of a page, light and dark",
     "tools/demo.sh": "what `make demo` runs",
 }
 FOLDERS = {
