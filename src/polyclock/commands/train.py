@@ -33,7 +33,7 @@ FROM_DATA = ("cameras", "fps")  # arguments that are filled in from the data set
 class Setup:
     """Where a run's data come from and where it goes.
 
-    data         a LeRobot folder, a folder of videos, or a .csv or .jsonl of videos
+    data         a data set of a format in docs/data.md; what its files do not say goes behind it: PATH?fps=20&flip=all
     out          folder of the run
     hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
     stride       data frames from one training window to the next

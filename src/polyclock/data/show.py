@@ -38,7 +38,7 @@ def info(path: str | Path) -> dict[str, Any]:
     meta = getattr(dataset, "meta", None)
     return {
         "path": str(path),
-        "format": f"LeRobot {meta.version}" if meta else "videos",
+        "format": f"LeRobot {meta.version}" if meta else getattr(dataset, "format", "videos"),
         "episodes": len(dataset.episodes),
         "numbers": spans([e.index for e in dataset.episodes]),
         "frames": frames,

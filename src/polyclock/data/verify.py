@@ -1,4 +1,4 @@
-"""`polyclock data verify`: read everything of a LeRobot folder and name each fault by file, episode and frame."""
+"""`polyclock data verify`: read everything of a data set and name each fault by file, episode and frame."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .files import ASIDE
 from .formats.lerobot_schema import ALWAYS
 from .listing import Listed, Listing, Problem, list_folder
 from .source import load_json, spans
+from .verify_columns import verify_columns
 from .verify_rows import fault_of_statistics, verify_rows
 from .verify_videos import verify_videos
 
@@ -17,13 +18,17 @@ __all__ = ["Problem", "verify"]
 
 
 def verify(path: str | Path) -> list[Problem]:
-    """Every fault of a LeRobot v2.0, v2.1 or v3 folder; `Problem.note` marks what is only unusual.
+    """Every fault of a LeRobot v2.0, v2.1 or v3 folder, of HDF5 demonstrations, a zarr buffer or an RLDS data set.
 
-    All rows are read and all pictures decoded. ValueError where `path` is no LeRobot folder.
+    `Problem.note` marks what is only unusual. All rows are read and all pictures decoded. ValueError where `path` is
+    none of these.
     """
     root = Path(path)
     if not (root / "meta" / "info.json").is_file():
-        raise ValueError(f"{root} is no LeRobot folder: it has no meta/info.json")
+        problems = verify_columns(path)
+        if problems is None:
+            raise ValueError(f"{root} is no LeRobot folder: it has no meta/info.json (nor HDF5, zarr or RLDS data)")
+        return problems
     found = list_folder(root)
     if not found.features:
         return found.problems
