@@ -11,7 +11,7 @@ from polyclock.layout import Layout, Stream
 from polyclock.nn.detail import Detail
 from worlds import MODALITIES, awake, batch, recipe
 
-DETAIL = Detail(width=8, depth=1, cell=1)
+DETAIL = Detail(width=8)
 
 
 def layout(detail: Detail | None) -> Layout:
@@ -42,24 +42,30 @@ def test_samples_that_lack_a_modality_are_answered_as_if_alone():
     torch.testing.assert_close(mixed["depth"], whole["depth"][[0, 2]], rtol=1e-4, atol=1e-5)
 
 
-def test_a_pixel_speaks_to_its_neighbours():
-    net = awake(DETAIL.build(("video", "depth"), MODALITIES, 32))
-    x = {"video": torch.zeros(1, 4, 4, 4, 3), "depth": torch.zeros(1, 4, 4, 4, 1)}
-    h, rows = torch.zeros(1, 4, 4, 32), {n: torch.arange(1) for n in x}
-    changed = x | {"video": x["video"].index_put((torch.tensor(0),) * 5, torch.tensor(5.0))}
-    looked = net.look(torch.cat(list(changed.values()), -1).movedim(-1, 1)) - net.look(
-        torch.cat(list(x.values()), -1).movedim(-1, 1)
-    )
-    assert looked[0, :, :2, :2, :2].abs().min() > 0 and looked[0, :, 2:].abs().max() == 0
-    assert net(h, changed, rows, (4, 2, 2)).keys() == x.keys()
+def test_a_pixel_speaks_to_its_neighbours_its_token_and_the_frames_beside():
+    eight = replace(MODALITIES["video"], shape=(3, 16, 16, 3), patch=(1, 8, 8))
+    net = awake(DETAIL.build(("video",), {"video": eight}, 32))
+    rows = {"video": torch.arange(1)}
+    x = {"video": torch.zeros(1, 3, 16, 16, 3, requires_grad=True)}
+    tokens, levels = net.see(x, rows, 1)
+    assert [tuple(y.shape) for y in levels] == [(3, 8, 16, 16), (3, 16, 8, 8), (3, 32, 4, 4)]
+    assert tokens.shape == (1, 3, 4, 32)
+    looked = net.look(x["video"].flatten(0, 1).movedim(-1, 1))[1, :, 5, 5].square().sum()
+    (reach,) = torch.autograd.grad(looked, x["video"])
+    assert reach[0, 1, 4:7, 4:7].any(-1).all() and not reach[0, [0, 2]].any() and not reach[0, 1, 8:].any()
+    (near,) = torch.autograd.grad(tokens[0, 0, 0].square().sum(), x["video"], retain_graph=True)
+    assert near[0, 1, 3, 3].any()
+    out = net(torch.zeros(1, 3, 4, 32), levels, rows, (3, 2, 2))["video"]
+    assert out.shape == x["video"].shape and out[0, 0].std((0, 1)).min() > 0
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Detail(width=6), "4, 8, 12"),
-        (lambda: Detail(cell=3).build(("video",), MODALITIES, 32), "cells of 3"),
-        (lambda: Detail(cell=1).build(("action",), MODALITIES, 32), "'action'"),
+        (lambda: Detail(width=6), "a multiple of 8"),
+        (lambda: DETAIL.build(("video",), {"video": replace(MODALITIES["video"], patch=(2, 2, 2))}, 32), "1 x 2 x 2"),
+        (lambda: DETAIL.build(("video",), {"video": replace(MODALITIES["video"], patch=(1, 1, 1))}, 32), "1 x 2 x 2"),
+        (lambda: DETAIL.build(("action",), MODALITIES, 32), "'action'"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):
@@ -68,10 +74,10 @@ def test_what_cannot_be_is_refused(make, message):
 
 
 def test_every_parameter_learns():
-    model = recipe(layout=layout(replace(DETAIL, depth=2))).build()
+    model = recipe(layout=layout(DETAIL)).build()
     x, t = noisy(model)
     with torch.no_grad():
         model.detail["video+depth"].out.weight.normal_()
-        model.detail["video+depth"].say.weight.normal_()
+        model.detail["video+depth"].fold.weight.normal_()
     sum(v.square().mean() for v in model(x, t).values()).backward()
     assert [n for n, p in model.detail.named_parameters() if p.grad is None or not p.grad.any()] == []

@@ -21,7 +21,7 @@ from .conditioning import Conditioner, Given
 from .dice import Dice
 from .errors import unknown
 from .layout import AXES, Layout, Stream
-from .modality import Condition, Modality
+from .modality import Condition, Modality, spread
 from .nn.attention import Memory
 from .nn.block import Context, Run
 from .nn.embed import patchify, scatter, unpatchify
@@ -168,6 +168,7 @@ class WorldModel(nn.Module):
         if rows is None:
             rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
         given = given or self.conditioner({}, {}, size)
+        values, x = x, {n: self.modalities[n].path.seen(v, self._times(n, t[n], v)) for n, v in x.items()}
         live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -175,9 +176,13 @@ class WorldModel(nn.Module):
         prefix, prefix_mask = self._prefix(given, size)
         if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
             prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
-        h, segments = [prefix], []
+        h, segments, fine = [prefix], [], {}
         for s in live:
             tokens = self._tokens(s, x, rows, given, size)
+            if key(s.name) in self.detail:
+                names = {n: x[n] for n in s.of if n in x}
+                more, fine[s.name] = self.detail[key(s.name)].see(names, rows, size)
+                tokens = tokens + more
             start = sum(part.shape[1] for part in h)
             seen = next(n for n in s.of if n in x and len(x[n]))
             segments.append(Segment(s, start, self.modalities[seen].sized(x[seen].shape[1:]).grid))
@@ -196,20 +201,30 @@ class WorldModel(nn.Module):
         out = {}
         for segment in segments:
             part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
-            names = [n for n in segment.stream.of if n in x]
-            fine: dict[str, Tensor] = {}
-            if key(segment.stream.name) in self.detail:
-                fine = self.detail[key(segment.stream.name)](part, {n: x[n] for n in names}, rows, segment.grid)
-            for n in names:
-                m = self.modalities[n]
-                mine = part if len(rows[n]) == size else part[rows[n]]
-                said = self.head[key(root(n, self.modalities))](mine)
-                if key(n) in self.ground:
-                    said = said + self.ground[key(n)]
-                out[n] = unpatchify(said, segment.grid, m.patch)
-                if n in fine:
-                    out[n] = out[n] + fine[n]
-        return out | {n: v for n, v in x.items() if n not in out}
+            mine = {n: rows[n] for n in segment.stream.of if n in x}
+            out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
+        answers = {n: self.modalities[n].path.answer(v, values[n], self._times(n, t[n], v)) for n, v in out.items()}
+        return answers | {n: v for n, v in values.items() if n not in out}
+
+    def _times(self, name: str, t: Tensor, x: Tensor) -> Tensor:
+        """Times (b, F) as they broadcast against the values x (b, T, *S, C) of a modality."""
+        return spread(t, x.ndim, self.modalities[name].patch[0])
+
+    def _answers(
+        self, segment: Segment, h: Tensor, fine: list[Tensor] | None, rows: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What a stream's tokens h (B, F, N, D) say of each modality that it has."""
+        out = {}
+        for n, mine in rows.items():
+            m = self.modalities[n]
+            said = self.head[key(root(n, self.modalities))](h if len(mine) == len(h) else h[mine])
+            if key(n) in self.ground:
+                said = said + self.ground[key(n)]
+            out[n] = unpatchify(said, segment.grid, m.patch)
+        if fine is not None:
+            more = self.detail[key(segment.stream.name)](h, fine, rows, segment.grid)
+            out = {n: v + more[n] for n, v in out.items()}
+        return out
 
     def _idle(self) -> Tensor:
         """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""

@@ -25,14 +25,22 @@ class Path:
     `t_max` is the largest time a wanted value may start from: a noise prediction says nothing about x where
     alpha = 0. `clip` limits the clean estimate to [-clip, clip]. `unknown` is the time of what is neither wanted
     nor given. Times are float32 and broadcast against values.
+
+    With `spread`, the standard deviation of the data, the network neither sees noise nor has to pass on what is clean:
+    it is shown the best linear estimate g x_t of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), and what it says
+    is added to that in units of what the estimate leaves open, sigma s / sqrt(alpha^2 s^2 + sigma^2) (the
+    preconditioning of Karras et al. 2022, table 1, with an input that is zero where nothing is known).
     """
 
     predict: Prediction = "velocity"
     t_max: float = 1.0
     clip: float | None = None
     unknown: float = 1.0
+    spread: float | None = None
 
     def __post_init__(self) -> None:
+        if self.spread is not None and (self.predict != "data" or self.spread <= 0):
+            raise ValueError(f"spread={self.spread} is a positive number, and for predict='data' only")
         if self.predict not in PREDICTIONS:
             raise ValueError(f"predict={self.predict!r}; possible: {', '.join(PREDICTIONS)}")
         if not 0 < self.t_max <= 1 or not 0 < self.unknown <= 1:
@@ -78,6 +86,22 @@ class Path:
         if self.predict == "data":
             return x
         return self.d_alpha(t) * x + self.d_sigma(t) * eps
+
+    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network is shown of x_t, the shape of x_t."""
+        return x_t if self.spread is None else self._gain(t, self.spread) * x_t
+
+    def answer(self, said: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network said -> its prediction, both the shape of x_t."""
+        if self.spread is None:
+            return said
+        a, s = self.alpha(t), self.sigma(t)
+        left = s * self.spread / torch.sqrt(a**2 * self.spread**2 + s**2)
+        return self._gain(t, self.spread) * x_t + left * said
+
+    def _gain(self, t: Tensor, spread: float) -> Tensor:
+        a, s = self.alpha(t), self.sigma(t)
+        return a * spread**2 / (a**2 * spread**2 + s**2)
 
     def split(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Network output -> (clean estimate, noise estimate), both the shape of x_t. The inverse of `target`."""
