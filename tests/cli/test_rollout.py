@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from polyclock import save_pretrained
-from polyclock.cli import main
+from polyclock.cli import main, message
 from polyclock.commands.rollout import worlds
 from polyclock.rollout import Policy
 from polyclock.rollout.ledger import read, timeless
 from polyclock.rollout.world import World
+from polyclock.train import checkpoint
 
 sys.path.append(str(Path(__file__).parents[1] / "rollout"))
 import reaching  # noqa: E402
@@ -59,6 +62,7 @@ def test_a_model_is_rolled_out_and_goes_on(
     assert document == json.loads((tmp_path / "out" / "rollout.json").read_text())
     assert document["episodes"] == 6 and document["about"]["query"] == "action | video[:1], text, state"
     assert document["model"]["folder"] == str(folder) and document["versions"]["polyclock"]
+    assert document["command"].startswith(f"polyclock rollout {folder} --world toy/reach,fragile")
     rows = read(tmp_path / "out" / "ledger.jsonl")
     assert [r for r in rows if r["number"] < 2] == first and len(rows) == 6
     assert (tmp_path / "out" / "grid.mp4").stat().st_size > 1000
@@ -82,7 +86,9 @@ def test_floors_ceilings_and_comparisons(toys: None, tmp_path: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out)["verdicts"]["toy/reach"]["word"] == "above"
     more = ["--enough", "better", "--against", str(tmp_path / "still" / "ledger.jsonl"), "--episodes", "9"]
     assert main([*words, "--out", str(tmp_path / "better"), *more]) == 0
-    assert json.loads(capsys.readouterr().out)["episodes"] < 18
+    early = json.loads(capsys.readouterr().out)
+    assert early["episodes"] < 18 and early["enough"]["paired"] and early["against"]["p_value"] is None
+    assert "no p-value" in early["against"]["sentence"] and "McNemar" not in early["against"]["sentence"]
 
 
 def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -98,9 +104,33 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
     assert "a ledger (JSON lines) is needed" in sentence(capsys, "still", *TOY, *out, "--against", tmp_path / "no")
     assert "has none, so it would have no effect" in sentence(capsys, "expert", *TOY, *out, "--query", "action | state")
     assert "use --workers 0" in sentence(capsys, folder, *TOY, *out, "--workers", "2", "--code", tmp_path / "x.py")
+    assert not (tmp_path / "out").exists(), "what fails before its first episode leaves nothing"
     assert main(["rollout", "still", *TOY, *map(str, out)]) == 0
     capsys.readouterr()
+    ledger = ("--out", tmp_path / "other", "--against", tmp_path / "out" / "ledger.jsonl")
+    assert "no start in common" in sentence(capsys, "expert", *TOY, *ledger, "--world", "toy/blind")
+    assert not (tmp_path / "other").exists(), "it is said before anything is played"
     assert "policy is still there and random here" in sentence(capsys, "random", *TOY, *out)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    """Whoever met it: the system without a name, with one, a library's text, a part of ours with its own words."""
+
+    class SafetensorError(Exception):
+        """As the library's."""
+
+    words = os.strerror(errno.ENOSPC)
+    assert message(OSError(errno.ENOSPC, words)) == f"no space left for what was to be written ({words})"
+    assert message(OSError(errno.EDQUOT, "", "a.json")).startswith("no space left for a.json (")
+    assert message(SafetensorError(f"IO error: {words} (os error {errno.ENOSPC})")).startswith("no space left")
+    assert message(OSError(errno.EIO, "Input/output error")) is None
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    with pytest.raises(OSError) as problem:
+        checkpoint.write(tmp_path, 3, full, keep=1)
+    assert message(problem.value).startswith("the checkpoint of step 3 could not be written")
 
 
 def test_tasks_of_one_world_share_its_name() -> None:

@@ -17,7 +17,7 @@ from polyclock.data.encode import VideoCodec, encode_video
 from polyclock.data.video import read_frames
 from polyclock.data.window import Windows
 from polyclock.modality import Signal
-from polyclock.rollout import Expert, Policy, Random, Still
+from polyclock.rollout import Expert, Policy, Random, Still, World
 from polyclock.rollout.history import History, resized
 
 QUERY = "action | video[:1], state, text"
@@ -128,6 +128,17 @@ def test_a_copy_in_another_process_is_the_same_to_the_bit(model) -> None:
     with torch.no_grad():
         max(other.parameters(), key=torch.numel).view(-1)[0] += 0.01
     assert Policy(other, QUERY).sha256 != policy.sha256
+
+
+def test_a_model_that_was_trained_on_is_another_policy(tmp_path: Path) -> None:
+    trained = reaching.model()
+    policy = Policy(trained, QUERY, steps=1)
+    world = World("toy/reach", 0, **reaching.WORLD)
+    world.evaluate(policy, 1, ledger=tmp_path / "ledger.jsonl")
+    with torch.no_grad():
+        max(trained.parameters(), key=torch.numel).view(-1)[0] += 0.01
+    with pytest.raises(ValueError, match="holds episodes of another rollout: model is"):
+        world.evaluate(policy, 1, ledger=tmp_path / "ledger.jsonl")
 
 
 @pytest.mark.filterwarnings("ignore:the query")

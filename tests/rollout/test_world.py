@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +16,13 @@ import numpy as np
 import pytest
 import reaching
 
+from polyclock.cli import message
 from polyclock.data.video import pictures_of, read_frames
 from polyclock.evaluate.intervals import wilson
 from polyclock.evaluate.paired import Sequential
 from polyclock.rollout import Expert, Policy, Random, Still, World
+from polyclock.rollout.actor import Scripted
+from polyclock.rollout.episode import clip_of
 from polyclock.rollout.grid import BORDER, GAP, GREEN, HELD, LABEL, RED, Film, frames, write_grid
 from polyclock.rollout.ledger import Ledger, read, timeless
 from polyclock.rollout.outcome import Share, matched, mean_share
@@ -165,12 +170,12 @@ def test_a_ledger_of_something_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     world().evaluate(policy(), 1, ledger=path)
     before = path.read_bytes()
-    for other, message in (
+    for other, said in (
         (policy(execute=3), "execute is 4 there and 3 here"),
         (policy(seed=1), "seed is 0 there and 1 here"),
         (Still(), "policy is model there and still here"),
     ):
-        with pytest.raises(ValueError, match=f"holds episodes of another rollout: {message}"):
+        with pytest.raises(ValueError, match=f"holds episodes of another rollout: {said}"):
             world().evaluate(other, 1, ledger=path)
     assert path.read_bytes() == before
     path.write_text('{"task": "x"}\n')
@@ -182,9 +187,29 @@ def test_a_ledger_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_two_rollouts_do_not_share_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Ledger(path, {"policy": "still"}), pytest.raises(ValueError, match="is being written by another rollout"):
-        Ledger(path, {"policy": "still"})
+    with Ledger(path, {"policy": "still"}) as first:
+        with pytest.raises(ValueError, match="is being written by another rollout"):
+            Ledger(path, {"policy": "still"})
+        first.add({"task": "toy/reach", "number": 0, "start": "a", "success": True})
     Ledger(path, {"policy": "still"}).close()
+    assert len(read(path)) == 1
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    """A limit on the size of a file stands in for a full disk: both end a write in its middle."""
+    path, soft = tmp_path / "ledger.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    row = {"task": "toy/reach", "number": 0, "start": "a" * 100, "success": True}
+    with Ledger(path, {"policy": "still"}) as book:
+        book.add(row)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, soft[1]))
+        try:
+            with pytest.raises(OSError) as problem:
+                book.add(row)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+        assert message(problem.value).startswith(f"no space left for {path}")
+        book.add({**row, "number": 1})
+    assert [r["number"] for r in read(path)] == [0, 1] and path.read_text().count("\n") == 2
 
 
 # What dies and breaks.
@@ -193,8 +218,9 @@ def test_two_rollouts_do_not_share_a_ledger(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     began = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"played toy/fatal, start 3, died \(SIGKILL: killed"):
+    with pytest.raises(OSError, match=r"played toy/fatal, start 3, died \(SIGKILL: killed") as problem:
         world("toy/fatal", 2).evaluate(Expert(), 6, ledger=path)
+    assert message(problem.value) == str(problem.value), "one sentence at the command line"
     assert time.monotonic() - began < 200  # and no hang; an idle machine takes 3 s
     kept = [row["number"] for row in read(path)]
     assert len(kept) >= 2 and 3 not in kept  # what the other process was playing is lost with it
@@ -216,8 +242,38 @@ class Broken(Still):
 
 def test_a_mistake_in_the_policy_is_no_failed_episode(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        world().evaluate(Broken(ZeroDivisionError), 2, ledger=tmp_path / "a.jsonl")
-    assert read(tmp_path / "a.jsonl") == []
+        world().evaluate(Broken(ZeroDivisionError), 2, ledger=tmp_path / "new" / "below" / "a.jsonl")
+    assert list(tmp_path.iterdir()) == [], "nothing was played, so nothing is left"
+
+
+class Answering(Still):
+    """An actor that always does the same, whatever that is."""
+
+    def __init__(self, action: object) -> None:
+        object.__setattr__(self, "action", action)
+
+    def begin(self, env, start):
+        return Scripted(lambda: self.action, [])
+
+
+@pytest.mark.parametrize("action", [np.zeros(3), np.zeros((1, 2)), [0.0, np.nan], [np.inf, 0.0], 0.0])
+def test_an_action_that_is_none_is_no_failed_episode(action) -> None:
+    with pytest.raises(ValueError, match="an action of this world is 2 finite numbers"):
+        world().evaluate(Answering(action), 1)
+
+
+def no_display(name, cameras, size):
+    raise OSError("this machine cannot draw off screen")
+
+
+def full_disk(name, cameras, size):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "clip.mp4")
+
+
+def test_a_full_disk_in_another_process_comes_back_as_what_it_is() -> None:
+    with pytest.raises(OSError) as problem:
+        World("toy/reach", 1, **{**reaching.WORLD, "open_env": full_disk}).evaluate(Still(), 1)
+    assert message(problem.value) == "no space left for clip.mp4 (No space left on device)"
 
 
 @pytest.mark.slow
@@ -228,6 +284,12 @@ def test_a_mistake_in_another_process_comes_back() -> None:
         world(num_envs=1).evaluate(Broken(ZeroDivisionError), 2)
     with pytest.raises(ValueError, match="toy/shut does not open"):
         world("toy/shut", 1).evaluate(Still(), 2)
+    with pytest.raises(OSError) as problem:
+        World("toy/reach", 1, **{**reaching.WORLD, "open_env": no_display}).evaluate(Still(), 1)
+    assert message(problem.value) == "this machine cannot draw off screen"
+
+
+LAMBDA = lambda *a, **k: None  # noqa: E731
 
 
 def test_what_cannot_be_played_is_told() -> None:
@@ -243,9 +305,10 @@ def test_what_cannot_be_played_is_told() -> None:
         world(num_envs=-1)
     with pytest.raises(ValueError, match="needs enough"):
         world().evaluate(Still(), 1, against=[])
-    lost = World("toy/reach", 1, **{**reaching.WORLD, "open_env": lambda *a, **k: None})
-    with pytest.raises(ValueError, match="cannot be sent to another process.*top level of a module"):
-        lost.evaluate(Still(), 1)
+    for local in (lambda *a, **k: None, LAMBDA):
+        lost = World("toy/reach", 1, **{**reaching.WORLD, "open_env": local})
+        with pytest.raises(ValueError, match="cannot be sent to another process.*top level of a module"):
+            lost.evaluate(Still(), 1)
 
 
 SCRIPT = """
@@ -310,6 +373,7 @@ def test_a_task_ends_when_enough_was_run(tmp_path: Path) -> None:
     assert [v.trials for v in found.verdicts.values()] == [s.episodes for s in found.tasks.values()]
     assert len(read(path)) == found.episodes
     assert found.grid().rows[0][-1] == f"above after {found.tasks['toy/reach'].episodes}"
+    assert found.plain()["enough"] == {"threshold": 0.6, "alpha": 0.05, "paired": False}
     # Undecided is said too.
     few = world().evaluate(Expert(), 3, enough=Sequential(threshold=0.6))
     assert few.verdicts["toy/reach"].word == "undecided" and few.episodes == 3
@@ -345,7 +409,7 @@ def test_films_show_the_episodes_and_turn_green(tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5, clips=clips, filmed=4)
     assert len(list(clips.glob("*.mp4"))) == 8
-    film = pictures_of(clips / "toy-reach-0000.mp4")
+    film = pictures_of(clip_of(clips, found.rows[0]))
     assert film.height == film.width == 160 and len(film) == found.rows[0]["steps"] + 1 and float(film.rate) == 10
     path = write_grid(tmp_path / "grid.mp4", found.rows, clips)
     grid = pictures_of(path)
@@ -363,6 +427,13 @@ def test_films_show_the_episodes_and_turn_green(tmp_path: Path) -> None:
             broke = (row, column) == (1, 3)
             assert np.abs(edge(last, row, column) - (RED if broke else GREEN)).max() < 30
     assert write_grid(tmp_path / "none.mp4", found.rows, tmp_path / "empty") is None
+
+
+def test_films_of_another_policy_in_the_same_folder_are_not_shown(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    world().evaluate(Expert(), 2, clips=clips)
+    still = world().evaluate(Still(), 2, clips=clips, filmed=0)
+    assert len(list(clips.glob("*.mp4"))) == 2 and write_grid(tmp_path / "grid.mp4", still.rows, clips) is None
 
 
 def test_a_film_that_has_ended_shows_its_last_picture() -> None:

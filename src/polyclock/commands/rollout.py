@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     from ..data.files import write_json
     from ..rollout.grid import write_grid
     from ..rollout.ledger import read
+    from ..rollout.outcome import matched
     from ..rollout.world import World
 
     rival = read(args["against"]) if args["against"] else None
@@ -48,6 +50,8 @@ def run(words: Sequence[str]) -> int:
         cameras=args["cameras"].split(",") if args["cameras"] else None,
         size=args["size"],
     )
+    if rival is not None:
+        matched(world.planned(args["episodes"]), rival)  # what cannot be compared is said before it is played
     with _progress(args["episodes"] * len(world.tasks), quiet=args["json"]) as report, _told(out):
         outcome = world.evaluate(
             actor,
@@ -59,7 +63,7 @@ def run(words: Sequence[str]) -> int:
             against=rival if args["enough"] == "better" else None,
             report=report,
         )
-    document = _document(outcome, about, rival, args)
+    document = _document(outcome, about, rival, args) | {"command": shlex.join(["polyclock", "rollout", *words])}
     film = write_grid(out / "grid.mp4", outcome.rows, out / "clips")
     write_json(out / "rollout.json", document)
     if args["json"]:
@@ -154,6 +158,7 @@ def _enough(text: str | None, rival: list[Row] | None) -> Sequential | None:
 
 
 def _document(outcome: Outcome, about: dict[str, Any], rival: list[Row] | None, args: dict[str, Any]) -> dict[str, Any]:
+    from ..rollout.outcome import comparison, ended_early
     from ..train.state import versions
 
     document = outcome.plain() | {"versions": versions(), "date": time.strftime("%F")}
@@ -164,7 +169,10 @@ def _document(outcome: Outcome, about: dict[str, Any], rival: list[Row] | None, 
         them = str(rival[0]["policy"])
         names = (str(outcome.about["policy"]), them)
         names = names if names[0] != names[1] else ("this run", "the other")
-        document["against"] = {"ledger": args["against"], **pairs.plain(), "sentence": pairs.sentence(*names)}
+        early = ended_early(document.get("verdicts", {}))
+        counts = pairs.plain() | (dict.fromkeys(("p_value", "low", "high")) if early else {})
+        sentence = comparison(pairs, *names, early=early)
+        document["against"] = {"ledger": args["against"], **counts, "sentence": sentence}
     return document
 
 
@@ -196,5 +204,6 @@ def _told(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"stopped; {out / 'ledger.jsonl'} holds the episodes that had ended, the same command goes on from there")
+        if (ledger := out / "ledger.jsonl").is_file():
+            say(f"stopped; {ledger} holds the episodes that had ended, the same command goes on from there")
         raise

@@ -19,14 +19,15 @@ from .episode import Job, Player, Station
 from .ledger import Row
 
 PATIENCE = 5.0  # seconds that a process has to end by itself
-KINDS = {kind.__name__: kind for kind in (ValueError, ImportError)}  # what a user got wrong stays what it is
+KINDS = {kind.__name__: kind for kind in (ValueError, ImportError, OSError)}  # what is no bug stays what it is
+UNSENDABLE = ("AttributeError", "TypeError", "PicklingError")  # what spawning raises for a local function or a lambda
 
 
 def play_all(take: Callable[[], Job | None], station: Station, processes: int) -> Iterator[tuple[Job, Row]]:
     """Play what `take` hands out until it returns None; (job, row) as episodes end. 0 processes: in this one.
 
-    `take` is called when a process is free. Errors: those of the policy and of opening a world; RuntimeError naming the
-    episode in which a process died. Closing the iterator ends the processes.
+    `take` is called when a process is free. Errors: those of the policy, of opening a world and of writing a clip;
+    OSError naming the episode in which a process died. Closing the iterator ends the processes.
     """
     return _crew(take, station, processes) if processes else _alone(take, station)
 
@@ -75,8 +76,10 @@ def _start(station: Station) -> tuple[Connection, Any]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         member.start()
-    except (AttributeError, TypeError) as error:
+    except Exception as error:
         ours.close()
+        if type(error).__name__ not in UNSENDABLE:
+            raise
         raise ValueError(
             f"the policy or the world cannot be sent to another process: {error}; define its parts at the top level of "
             "a module, or use num_envs=0"
@@ -102,17 +105,17 @@ def _receive(pipe: Connection, job: Job, member: Any) -> Row:
     if kind == "row":
         return value
     if kind in KINDS:
-        raise KINDS[kind](value)
-    raise RuntimeError(f"{job.task}, start {job.start.number}: the policy failed in its process\n{value}")
+        raise KINDS[kind](*value)
+    raise RuntimeError(f"{job.task}, start {job.start.number}: the policy failed in its process\n{value[0]}")
 
 
-def _death(job: Job, member: Any) -> RuntimeError:
+def _death(job: Job, member: Any) -> OSError:
     member.join(PATIENCE)
     code = member.exitcode
     how = f"exit status {code}"
     if code is not None and code < 0:
         how = signal.Signals(-code).name + (": killed, perhaps for memory" if code == -signal.SIGKILL else "")
-    return RuntimeError(
+    return OSError(
         f"the process that played {job.task}, start {job.start.number}, died ({how}); the ledger holds the episodes "
         "that had ended, and the same call goes on from there"
     )
@@ -149,4 +152,6 @@ def _played(player: Player, job: Job) -> tuple[str, Any]:
         return "row", player.play(job)
     except Exception as error:
         kind = next((name for name, one in KINDS.items() if isinstance(error, one)), "")
-        return kind, str(error) if kind else traceback.format_exc()
+        if isinstance(error, OSError) and error.errno is not None:
+            return kind, (error.errno, error.strerror, error.filename)
+        return kind, (str(error) if kind else traceback.format_exc(),)

@@ -23,11 +23,11 @@ WIDEST = 160  # pixels to which a small picture of a clip may grow
 
 @dataclass(frozen=True)
 class Job:
-    """An episode to be played: the world's name, the start, and where its clip goes (None: there is none)."""
+    """An episode to be played: the world's name, the start, and the folder for its clip (None: there is none)."""
 
     task: str
     start: Start
-    clip: Path | None = None
+    clips: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Player:
         row["seconds"] = round(time.perf_counter() - began, 3)
         if row["error"]:
             self.close()  # nobody knows in which state it is
-        if job.clip and pictures:
-            write_clip(job.clip, pictures, env.fps)
+        if job.clips and pictures:
+            write_clip(clip_of(job.clips, row), pictures, env.fps)
         return row
 
     def close(self) -> None:
@@ -80,7 +80,8 @@ class Player:
 def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
     """Act until the first success or `env.limit` steps. Returns the row and the first camera's picture at each step.
 
-    `actions` in the row is a hash of every action that was taken, to the bit.
+    `actions` in the row is a hash of every action that was taken, to the bit. Errors: ValueError for an action of the
+    actor that is not (A,) finite numbers.
     """
     pictures: list[np.ndarray] = []
     taken = hashlib.sha256()
@@ -91,7 +92,7 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
         observation, _ = seen
         pictures += _picture(observation)
         acting = acting or actor.begin(env, start)
-        action = np.ascontiguousarray(acting(observation), "<f4")
+        action = _checked(acting(observation), env)
         taken.update(action.tobytes())
         seen, error = _tried(lambda action=action: env.step(action))
         if error is None:
@@ -109,6 +110,17 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
         "error": error,
     }
     return row, pictures
+
+
+def _checked(action: np.ndarray, env: Env) -> np.ndarray:
+    """As (A,) float32. A world would call it its own failure, and the ledger a failed episode."""
+    action = np.ascontiguousarray(action, "<f4")
+    if action.shape != (env.action_dim,) or not np.isfinite(action).all():
+        raise ValueError(
+            f"the actor answered with {np.array2string(action, threshold=8)} of shape {action.shape}; an action of "
+            f"this world is {env.action_dim} finite numbers, shape ({env.action_dim},)"
+        )
+    return action
 
 
 def _tried(call: Callable[[], tuple[Observation, bool]]) -> tuple[tuple[Observation, bool] | None, str | None]:
@@ -129,6 +141,11 @@ def _summary(latency: np.ndarray) -> dict[str, float] | None:
         return None
     p50, p95 = np.percentile(latency, [50, 95])
     return {"mean": round(float(latency.mean()), 3), "p50": round(float(p50), 3), "p95": round(float(p95), 3)}
+
+
+def clip_of(folder: str | Path, row: Row) -> Path:
+    """Where the film of an episode lies. Its actions are in the name: no row leads to what another policy did."""
+    return Path(folder) / f"{row['task'].replace('/', '-')}-{row['number']:04d}-{row['actions']}.mp4"
 
 
 def write_clip(path: Path, pictures: list[np.ndarray], fps: float) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from ..data.encode import VideoCodec, VideoFile
 from ..data.files import replacing
 from ..data.video import pictures_of, read_frames
+from .episode import clip_of
 from .ledger import Row
 from .outcome import by_task
-from .world import clip_of
 
 GREEN, RED, PAPER, INK = (40, 170, 80), (205, 50, 50), (250, 250, 250), (30, 30, 30)
 BORDER, GAP, LABEL, ACROSS = 5, 6, 18, 8  # pixels; films in a row
@@ -47,7 +47,7 @@ def write_grid(path: str | Path, rows: Sequence[Row], clips: str | Path, across:
     rate = 0.0
     for task, mine in by_task(rows).items():
         label = f"{task}: {sum(row['success'] for row in mine)} of {len(mine)} solved"
-        found = [(row, film) for row in mine if (film := clip_of(clips, task, row["number"])).is_file()]
+        found = [(row, film) for row in mine if (film := clip_of(clips, row)).is_file()]
         films = [Film(read_frames(film, range(len(pictures_of(film)))), row["success"]) for row, film in found]
         rate = max([rate, *(float(pictures_of(film).rate or 0) for _, film in found)])
         bands += [("" if k else label, films[k : k + across]) for k in range(0, len(films), across)]

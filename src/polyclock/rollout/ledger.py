@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,17 +61,22 @@ class Ledger:
         self.path, self.about = None if path is None else Path(path), dict(about)
         self.rows: list[Row] = []
         self._file: int | None = None
+        self._folders: list[Path] = []  # that this ledger made, the innermost first
         if self.path is None:
             return
+        self._folders = [folder for folder in self.path.parents if not folder.exists()]
         make_folder(self.path.parent)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self.path.exists() or not os.path.samestat(os.fstat(self._file), self.path.stat()):
+                raise BlockingIOError  # its writer has just taken it away or put a new one in its place
             os.ftruncate(self._file, _whole(self.path))  # a line that a kill cut short
             self.rows = read(self.path)
             self._check()
         except BlockingIOError:
-            self.close()
+            os.close(self._file)  # the file is another's
+            self._file = None
             raise ValueError(f"{self.path} is being written by another rollout; choose another path") from None
         except BaseException:
             self.close()
@@ -87,11 +94,9 @@ class Ledger:
     def add(self, row: Row) -> None:
         """Append one episode; it is whole on the disk or not there."""
         row = {**row, **self.about}
-        self.rows.append(row)
         if self._file is not None:
-            line = _line(row)
-            if os.write(self._file, line) != len(line):
-                raise OSError(f"{self.path} could not be written: the disk is full")
+            _append(self._file, _line(row), str(self.path))
+        self.rows.append(row)
 
     def settle(self, order: Callable[[Row], Any], keep: Callable[[Row], bool]) -> None:
         """Put the rows in order and drop those that do not count, on the disk too."""
@@ -101,10 +106,16 @@ class Ledger:
                 aside.write_bytes(b"".join(map(_line, self.rows)))
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Let go of the file; without an episode nothing is left of it, nor of folders made for it."""
+        if self._file is None:
+            return
+        if self.path is not None and not self.rows and os.fstat(self._file).st_size == 0:
+            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies in a folder
+                for folder in self._folders:
+                    folder.rmdir()
+        os.close(self._file)
+        self._file = None
 
     def __enter__(self) -> Ledger:
         return self
@@ -113,6 +124,18 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _append(file: int, line: bytes, path: str) -> None:
+    """All of a line or nothing. Errors: OSError that names `path`, where the disk is full say."""
+    before, number = os.fstat(file).st_size, errno.ENOSPC
+    try:
+        if os.write(file, line) == len(line):
+            return
+    except OSError as error:
+        number = error.errno or number
+    os.ftruncate(file, before)
+    raise OSError(number, os.strerror(number), path)
 
 
 def _line(row: Row) -> bytes:

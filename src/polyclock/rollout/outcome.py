@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..evaluate.intervals import wilson
-from ..evaluate.paired import Pairs, Verdict
+from ..evaluate.paired import Pairs, Sequential, Verdict
 from ..evaluate.table import Grid
 from .ledger import Row, read
 
@@ -63,13 +63,16 @@ class Outcome:
 
     rows      as in the ledger
     about     what acted, in which world
-    verdicts  what the sequential test said of each task, where one was asked for
+    verdicts  what the sequential test `enough` said of each task, where one was asked for; paired: whether it was
+              about who solves more of the starts that one of two policies solves alone
     ledger    the file, or None
     """
 
     rows: tuple[Row, ...]
     about: Mapping[str, Any]
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    enough: Sequential | None = None
+    paired: bool = False
     ledger: Path | None = None
 
     @property
@@ -146,7 +149,8 @@ class Outcome:
             "latency_ms": self.latency,
             "ledger": None if self.ledger is None else str(self.ledger),
         }
-        if self.verdicts:
+        if self.enough:
+            found["enough"] = asdict(self.enough) | {"paired": self.paired}
             found["verdicts"] = {task: verdict.plain() for task, verdict in self.verdicts.items()}
         return found
 
@@ -187,6 +191,23 @@ def matched(first: Iterable[Row], second: Iterable[Row]) -> tuple[list[Row], lis
     if not mine:
         raise ValueError("the two ledgers have no start in common, so nothing can be paired")
     return mine, theirs
+
+
+def comparison(met: Pairs, first: str, second: str, *, early: bool) -> str:
+    """Who solved more of the same starts. early: a sequential test chose how many there are, so that McNemar's test,
+    which is for a number chosen beforehand, says nothing."""
+    if not early:
+        return met.sentence(first, second)
+    counts = f"both {met.both}, only {first} {met.first}, only {second} {met.second}, neither {met.neither}"
+    return (
+        f"{first} and {second} on the same {met.number} starts: {counts}; no p-value, since the episodes ended as soon "
+        "as a sequential test was decided"
+    )
+
+
+def ended_early(verdicts: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a sequential test chose how many episodes there are; verdicts as in a document."""
+    return any(said.get("word") != "undecided" for said in verdicts.values())
 
 
 def latency(rows: Sequence[Row]) -> dict[str, float] | None:

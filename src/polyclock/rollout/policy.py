@@ -71,7 +71,6 @@ class Policy:
         for guide in self.guides:
             guide.check(model)
         self._plan = _Plan.of(model, self.query, execute)
-        self._hash = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -81,15 +80,13 @@ class Policy:
 
     @property
     def sha256(self) -> str:
-        """Of the recipe, fitted codecs and weights in use (averaged ones, where they were laid over)."""
-        if not self._hash:
-            tensors: dict[str, Tensor] = {}
-            digest = hashlib.sha256(json.dumps(to_plain(self.model.recipe, tensors), sort_keys=True).encode())
-            for name, value in sorted((tensors | self.model.state_dict()).items()):
-                digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-            self._hash = digest.hexdigest()
-        return self._hash
+        """Of the recipe, fitted codecs and weights as they are now (averaged ones, where they were laid over)."""
+        tensors: dict[str, Tensor] = {}
+        digest = hashlib.sha256(json.dumps(to_plain(self.model.recipe, tensors), sort_keys=True).encode())
+        for name, value in sorted((tensors | self.model.state_dict()).items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Plain data: the query, what is executed, steps, seed, the hash of the model."""
@@ -157,7 +154,6 @@ class Policy:
             "recipe": self.model.recipe,
             "weights": safetensors.torch.save(weights),
             "device": str(self.model.device),
-            "_hash": self.sha256,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -68,14 +68,14 @@ class World:
         """Play the first `episodes` evaluation starts of every task; success is the task done at any step.
 
         ledger    a file that gets a line as each episode ends. Episodes that stand in it are not played again
-        clips     a folder for films of the first `filmed` episodes of each task
+        clips     a folder for films of the first `filmed` episodes of each task, as they are played
         enough    ends a task as soon as this test is decided: about its share of successes, or, with the rows of
                   another ledger in `against`, about who solves more of the starts that one of the two solves alone.
                   Where it ends depends on the order of the starts alone, not on the order in which episodes end
         report    called with each row as its episode ends
 
         A world that raises ends its episode as a failure with `error` in the row. An exception of the policy is raised.
-        Errors: ValueError for what cannot be played; RuntimeError where a process died.
+        Errors: ValueError for what cannot be played; OSError where a process died or the disk is full.
         """
         if against is not None and enough is None:
             raise ValueError("against=... has a say in when a task ends: it needs enough=Sequential()")
@@ -102,7 +102,14 @@ class World:
             )
         rows = tuple(row for rows in counted.values() for row in rows)
         verdicts = {task: verdict for task in plan if (verdict := race.verdict(task))}
-        return Outcome(rows=rows, about=about, verdicts=verdicts, ledger=book.path)
+        return Outcome(
+            rows=rows, about=about, verdicts=verdicts, enough=enough, paired=against is not None, ledger=book.path
+        )
+
+    def planned(self, episodes: int) -> list[Row]:
+        """What `evaluate` would play: a row per episode with "task", "number" and "start", as in a ledger."""
+        jobs = [job for task in self.tasks for job in self._jobs(task, episodes, None, 0)[1]]
+        return [{"task": job.task, "number": job.start.number, "start": start_hash(job.start)} for job in jobs]
 
     def _seen(self, policy: Actor) -> tuple[str, ...]:
         return tuple(self.cameras or policy.cameras or (CAMERA,))
@@ -114,14 +121,8 @@ class World:
         begun = self.starts(task, "evaluation", episodes, 0)
         name = "/".join([*task.split("/")[:-1], begun[0].task])
         return name, [
-            Job(name, start, clip_of(clips, name, start.number) if clips and place < filmed else None)
-            for place, start in enumerate(begun)
+            Job(name, start, Path(clips) if clips and place < filmed else None) for place, start in enumerate(begun)
         ]
-
-
-def clip_of(folder: str | Path, task: str, number: int) -> Path:
-    """Where the film of an episode lies."""
-    return Path(folder) / f"{task.replace('/', '-')}-{number:04d}.mp4"
 
 
 class _Race:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -143,12 +144,12 @@ def load_weights(model: nn.Module, path: Path, optional: bool = False) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    try:
-        own = metadata.version("polyclock")
-    except metadata.PackageNotFoundError:
-        own = "not installed"
-    return {"polyclock": own, "python": platform.python_version(), "torch": torch.__version__}
+    """Versions of what the numbers depend on; of packages that may be absent those that are installed."""
+    found = {"polyclock": "not installed", "python": platform.python_version(), "torch": torch.__version__}
+    for package in ("polyclock", "numpy", "av", "mujoco", "metaworld"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _cpu(tensor: Tensor) -> Tensor:
