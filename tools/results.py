@@ -32,9 +32,16 @@ def ledger() -> str:
     world = load("runs/results/known_world.json")
     if world:
         rows.append(
-            row("known world", world["steps"], "-", f"{world['seconds'] / 60:.1f}", "-", f"`{world['command']}`")
+            row(
+                "known world",
+                world["steps"],
+                "-",
+                f"{world['seconds'] / 60:.1f}, answers included",
+                "-",
+                f"`{world['command']}`",
+            )
         )
-    return table(("run", "steps", "best step", "minutes, with evaluation inside", "waiting for data", "command"), rows)
+    return table(("run", "steps", "best step", "minutes of training steps", "waiting for data", "command"), rows)
 
 
 def known_world() -> str:

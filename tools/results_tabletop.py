@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tables import load, number, row, table
 
+from polyclock.evaluate.paired import Pairs
+
 NETWORKS = {"whole": "all modalities", "acting": "actions alone"}
 # A plain cloner of actions, 15 minutes on two cores, 10 episodes of each task: its own starts, run before this project.
 YARDSTICK = {"drawer-close": 8, "drawer-open": 7, "window-open": 5, "button-press-topdown": 8, "handle-press": 8}
@@ -43,8 +45,11 @@ def apart() -> str:
 
 def against() -> str:
     """The sentence that compares the two networks on the same starts."""
-    document = load("runs/results/tabletop-whole.rollout.json") or {}
-    return document.get("against", {}).get("sentence", "not run")
+    found = (load("runs/results/tabletop-whole.rollout.json") or {}).get("against")
+    if not found:
+        return "not run"
+    counts = {name: found[name] for name in ("both", "first", "second", "neither")}
+    return Pairs(**counts).sentence(NETWORKS["whole"], NETWORKS["acting"])
 
 
 def estimates() -> str:

@@ -23,7 +23,8 @@ def number(value: dict | None, digits: int = 3) -> str:
 
 
 def row(*cells: object) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
+    """A line of a table; a bar inside a cell would end it."""
+    return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
 
 
 def table(head: tuple[str, ...], rows: list[str]) -> str:

@@ -81,6 +81,34 @@ def test_the_same_starts_are_paired(folder: Path, tmp_path: Path) -> None:
     assert "mine beats still: McNemar p = 0.0156 on 8 pairs" in text
 
 
+def test_rows_that_the_document_does_not_count_are_left_out(folder: Path) -> None:
+    """A ledger keeps what an earlier command played; the last one asked for less."""
+    (folder / "rollout.json").write_text(json.dumps(document(door_close=(4, 4))))
+    own = read_rollout(folder, "mine")
+    assert [(r["task"], r["number"]) for r in own.rows] == [("metaworld/door-close", i) for i in range(4)]
+    assert "Ledger: all 4 episodes" in html(success(own, [], ""))
+
+
+@pytest.mark.parametrize(
+    ("enough", "lines"),
+    [
+        ({"threshold": 0.6, "alpha": 0.05, "paired": False}, ("above 60", "below 60", "above or below 60")),
+        ({"threshold": 0.5, "alpha": 0.05, "paired": True}, ("this one", "the other", "one of the two solves alone")),
+        ({}, ("above", "below", "high enough")),
+    ],
+)
+def test_verdicts_of_a_sequential_test_stand_in_place_of_p_values(folder: Path, enough: dict, lines: tuple) -> None:
+    told = [("door-close", "above", 8), ("coffee", "below", 5), ("reach", "undecided", 8)]
+    verdicts = {f"metaworld/{t}": {"word": w, "trials": n, "p_above": 0.01, "p_below": 1.0} for t, w, n in told}
+    plain = json.loads((folder / "rollout.json").read_text())
+    still = read_rollout(folder, "still")
+    (folder / "rollout.json").write_text(json.dumps(plain | {"verdicts": verdicts, "enough": enough}))
+    text = html(success(read_rollout(folder, "mine"), [still], ""))
+    for word in (*lines, "undecided", "read the verdict", "no p-value"):
+        assert word in text, word
+    assert "McNemar" not in text
+
+
 def test_the_film_is_inside_the_page(folder: Path, monkeypatch) -> None:
     text = html(success(read_rollout(folder, "mine"), [], ""))
     assert text.count("data:video/mp4;base64,") == 1 and "aria-label=" in text and 'width="128"' in text
@@ -120,6 +148,14 @@ def test_bars_reach_from_zero_to_their_value() -> None:
     assert fills == [("25.00", "25.00"), ("50.00", "25.00")]
     assert text.count('class="whisker"') == 1 and text.count("left:95.00%") == 2
     assert text.count("<th ") == 3 + 2, "no column for groups where there are none"
+
+
+def test_many_bars_all_have_a_colour() -> None:
+    rows = [Bar(name=str(i), value=0.5, low=None, high=None, color=i) for i in range(9)]
+    used = re.findall(r'class="fill k(\d+)"', html([bars(rows, ("", "who", "share"))]))
+    assert used == list("012345123")
+    style = Path(module.__file__).with_name("style.css").read_text()
+    assert all(f".k{k} {{ background" in style for k in used)
 
 
 def test_groups_span_their_rows() -> None:

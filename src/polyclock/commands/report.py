@@ -29,6 +29,7 @@ def run(words: Sequence[str]) -> int:
         metavar="NAME=DIR",
         help="another rollout to draw beside it; repeatable",
     )
+    parser.add_argument("--name", metavar="NAME", help="what a single run is called beside them [as its folder]")
     parser.add_argument("--count", type=int, default=3, metavar="N", help="clips of each question [3]")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of an episode in a clip, at most [2]")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
@@ -44,7 +45,9 @@ def run(words: Sequence[str]) -> int:
         args["out"],
         args["evaluation"],
         rollout=args["rollout"],
-        beside=dict(_named(text) for text in args["beside"]),
+        beside=_beside(args["beside"]),
+        name=args["name"],
+        words=words,
         dataset=open_dataset(args["data"]) if args["data"] else None,
         data=args["data"],
         episodes=numbers(args["episodes"]) if args["episodes"] else None,
@@ -56,6 +59,16 @@ def run(words: Sequence[str]) -> int:
     )
     print(f"wrote {page}")
     return 0
+
+
+def _beside(words: Sequence[str]) -> dict[str, str]:
+    """Errors: ValueError for two of one name."""
+    found: dict[str, str] = {}
+    for name, path in map(_named, words):
+        if name in found:
+            raise ValueError(f"--beside names {name!r} twice; each rollout needs a name of its own")
+        found[name] = path
+    return found
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -17,7 +17,6 @@ from .strips import strip
 
 DIMENSIONS = 4  # of a vector that are drawn: those that move most
 MOMENTS = 40  # that the handle stops at, where there are only numbers
-WORDS = {"given": "given", "predicted": "predicted", "true": "true"}
 COLORS = {"true": 0, "predicted": 1, "given": 2}
 
 
@@ -107,7 +106,8 @@ class Board:
     def _pace(self, scene: Scene) -> str:
         if len(scene.places) == 1:
             return "asked once"
-        return f"asked {len(scene.places)} times, every {self.scenes.seconds:.2g} s, from what was recorded till then"
+        every = f"asked {len(scene.places)} times, every {self.scenes.seconds:.2g} s"
+        return f"{every}, each time given what was recorded and never what it said before"
 
     def _given(self, scene: Scene, question: Question) -> Iterator[Markup]:
         """One column: the pictures and maps that were given, of each camera the longest."""
@@ -162,11 +162,11 @@ class Board:
             size = next((s for k, s in self.scenes.sizes.items() if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]),
                         None)  # fmt: skip
             pictures = drawn(clip.values, under, size, self.scenes.notes.get(key, {}))
-            return strip(pictures, clip.times, WORDS[word], about)
+            return strip(pictures, clip.times, word, about)
         if name not in self.paints:
             return None
         paint = self.paints[name]
-        return strip(paint.colour(clip.values), clip.times, WORDS[word], about, paint.sharp)
+        return strip(paint.colour(clip.values), clip.times, word, about, paint.sharp)
 
     def _joints(self, name: str) -> Markup:
         """Names of joints in their colours."""

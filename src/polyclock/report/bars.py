@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from .markup import Markup, element
 
+COLORS = 6  # of bars; where there are more, all but the first are used again
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
@@ -27,7 +29,6 @@ def bars(
     *,
     ends: tuple[float, float] = (0.0, 1.0),
     mark: float | None = None,
-    caption: str = "",
 ) -> Markup:
     """A table with a bar from 0 to each value, a whisker over its interval, and an upright line at `mark`.
 
@@ -46,8 +47,7 @@ def bars(
         body.append(element("tr", cells, class_="first" if row.group != before else None))
         before = row.group
     head = element("tr", [element("th", c, scope="col") for c in names])
-    shown = element("caption", caption) if caption else None
-    inner = element("table", shown, element("thead", head), element("tbody", body), class_="bars")
+    inner = element("table", element("thead", head), element("tbody", body), class_="bars")
     return element("div", inner, class_="scroll")
 
 
@@ -58,7 +58,8 @@ def _from(rows: Sequence[Bar], row: Bar) -> Sequence[Bar]:
 def _track(row: Bar, ends: tuple[float, float], mark: float | None) -> Markup:
     zero, tip = _part(0.0, ends), _part(row.value, ends)
     left, right = min(zero, tip), max(zero, tip)
-    parts = [element("i", class_=f"fill k{row.color}", style=f"left:{left:.2f}%;width:{right - left:.2f}%")]
+    color = row.color if row.color < COLORS else 1 + (row.color - 1) % (COLORS - 1)
+    parts = [element("i", class_=f"fill k{color}", style=f"left:{left:.2f}%;width:{right - left:.2f}%")]
     if row.low is not None and row.high is not None:
         a, b = _part(row.low, ends), _part(row.high, ends)
         parts.append(element("i", class_="whisker", style=f"left:{a:.2f}%;width:{b - a:.2f}%"))

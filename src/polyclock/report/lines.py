@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..data.source import load_json
-from .run import Run
+from .run import Plain, Run
 from .scenes import Scenes
 
 NOTE = Path("meta") / "collect.json"  # where `polyclock collect` says what it collected
 
 
-def ask(run: Run, data: str | None, scenes: Scenes) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How the part of a page about one run was made.
+
+    data     what the data set of its clips is called; None: there are none
+    steps, seed  of the solver, in the clips
+    rollout  the document of its rollout, {} where there is none, and the folder of it
+    page     the words behind `polyclock report` that made the page
+    """
+
+    run: Run
+    data: str | None = None
+    steps: int = 10
+    seed: int = 0
+    rollout: Plain = field(default_factory=dict)
+    folder: str = ""
+    page: Sequence[str] = ()
+
+    @property
+    def weights(self) -> list[str]:
+        """The run, and which of its checkpoints, as every command takes them."""
+        return [str(self.run.folder), *(["--checkpoint", self.run.which] if self.run.which else [])]
+
+    @property
+    def solver(self) -> list[str]:
+        return ["--steps", str(self.steps), "--seed", str(self.seed)]
+
+
+def ask(made: Made, scenes: Scenes) -> dict[str, str]:
     """question -> the command that asks it about the first scene."""
-    if data is None or not scenes.scenes:
+    if made.data is None or not scenes.scenes:
         return {}
     place = scenes.scenes[0].places[0]
-    where = ["--data", data, "--episode", str(place.episode), "--at", f"{scenes.scenes[0].seconds:g}"]
+    where = ["--data", made.data, "--episode", str(place.episode), "--at", f"{scenes.scenes[0].seconds:g}"]
+    folder, *which = made.weights
     return {
-        q.name: _line("sample", str(run.folder), q.query, *where, "--out", f"answers/{q.name.replace(' ', '-')}")
+        q.name: _line("sample", folder, q.query, *which, *where, *made.solver,
+                      "--out", f"answers/{q.name.replace(' ', '-')}")
         for q in scenes.asked
-    }
+    }  # fmt: skip
 
 
-def jobs(run: Run, data: str | None) -> list[tuple[str, str]]:
+def jobs(made: Made) -> list[tuple[str, str]]:
     """(what for, command) of what can be done with this run."""
-    folder, there = str(run.folder), data or "DATA"
-    world = _world(data)
+    world = _world(made.data)
     out = [
-        ("how good its answers are", _line("evaluate", folder, "--data", there)),
-        ("let it act", act(run, data)),
-        ("this page again", _line("report", folder, "--data", there)),
-        ("go on with other data", _line("train", folder, "--data", "OTHER", "--out", "NEW")),
+        ("how good its answers are", evaluate(made)),
+        ("let it act", act(made)),
+        ("this page again", _line("report", *made.page)),
+        ("go on with other data", _line("train", str(made.run.folder), "--data", "OTHER", "--out", "NEW")),
     ]
     if world:
         collect = _line("collect", world, "--episodes", "10", "--out", "OTHER")
@@ -40,9 +72,28 @@ def jobs(run: Run, data: str | None) -> list[tuple[str, str]]:
     return out
 
 
-def act(run: Run, data: str | None) -> str:
-    """The command that lets a run act."""
-    return _line("rollout", str(run.folder), "--world", _world(data) or "metaworld/TASK", "--episodes", "10")
+def evaluate(made: Made) -> str:
+    """The command that measures a run as the page's evaluation did, as far as that is known."""
+    document = made.run.evaluation or {}
+    if said := (document.get("about") or {}).get("command"):
+        return str(said)
+    settings = document.get("settings") or {}
+    names = [n for n in ("stride", "windows", "steps", "seed") if settings.get(n) is not None]
+    more = [word for n in names for word in (f"--{n}", str(settings[n]))] or made.solver
+    return _line("evaluate", *made.weights, "--data", made.data or "DATA", *more)
+
+
+def act(made: Made) -> str:
+    """The command that let a run act, or would."""
+    if said := made.rollout.get("command"):
+        return str(said)
+    about: dict[str, Any] = dict(made.rollout.get("about") or {})
+    tasks = made.rollout.get("tasks") or {}
+    world = ",".join(tasks) or _world(made.data) or "metaworld/TASK"
+    episodes = max((task["episodes"] for task in tasks.values()), default=10)
+    solver = ["--steps", str(about.get("solver_steps", made.steps)), "--seed", str(about.get("seed", made.seed))]
+    where = ["--out", made.folder] if made.folder else []
+    return _line("rollout", *made.weights, "--world", world, "--episodes", str(episodes), *solver, *where)
 
 
 def _world(data: str | None) -> str | None:

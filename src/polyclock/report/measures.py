@@ -176,7 +176,7 @@ def _compared(name: str, probe: Row) -> Iterator[Markup]:
             for color, (s, row) in enumerate((s, r) for s, r in found.items() if r is not None):
                 more = (number(row["mean"]), span(row) if row["low"] is not None else "-")
                 rows.append(Bar(group=label, name=s, value=row["mean"], low=row["low"], high=row["high"],
-                                color=min(color, 3), more=more))  # fmt: skip
+                                color=color, more=more))  # fmt: skip
         numbers = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
         ends = (min(0.0, *numbers), max([*numbers, 1.0 if nominal else 1e-9]))
         unit = spec(key).unit

@@ -8,14 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..data.source import Dataset
+from ..data.files import replacing
+from ..data.source import Dataset, spans
 from ..pretrained import from_pretrained
 from ..train.state import load_weights
 from . import lines, measures, sections
 from .answers import answers
 from .markup import Markup, element
 from .run import Run, read
-from .scenes import sample_scenes
+from .scenes import Scenes, sample_scenes
 from .success import ROLLOUT, Rollout, headline, read_rollout, success
 
 # The browser itself is told to fetch nothing.
@@ -51,6 +52,8 @@ def write(
     *,
     rollout: str | Path | None = None,
     beside: Mapping[str, str | Path] | None = None,
+    name: str | None = None,
+    words: Sequence[str] = (),
     **asked: Any,
 ) -> Path:
     """Write the report of one run or model folder or several, and return its path.
@@ -59,9 +62,12 @@ def write(
     evaluation  a document of `evaluate`, or its file, of a single run; None: RUN/evaluation.json where it is there
     rollout     the folder that `polyclock rollout` wrote, of a single run; None: RUN/rollout where it is there
     beside      name -> another rollout's folder or document, drawn beside it
+    name        what a single run is called beside them; None: as its folder
+    words       what stood behind `polyclock report`, for the page to say how it was made
     asked       the fields of `Asked`: dataset, data, episodes, count, seconds, steps, seed, classes
 
-    Errors: ValueError for a folder that is no run, an evaluation or a rollout that is none, several runs without `out`.
+    Errors: ValueError for a folder that is no run, an evaluation or a rollout that is none, several runs without `out`,
+    two rollouts of one name.
     """
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
     how = Asked(**asked)
@@ -69,19 +75,42 @@ def write(
         raise ValueError("a report needs at least one run folder")
     if len(folders) > 1 and out is None:
         raise ValueError(f"a report on {len(folders)} runs needs the name of the page to write: out=PATH")
-    if len(folders) > 1 and (evaluation is not None or rollout is not None):
+    if len(folders) > 1 and not (evaluation is rollout is name is None):
         raise ValueError(
-            "an evaluation and a rollout belong to one run; with several runs each one's own evaluation.json and "
-            "rollout are read"
+            "an evaluation, a rollout and a name belong to one run; with several runs each one's own evaluation.json "
+            "and rollout are read"
         )
     found = [read(folder, evaluation) for folder in folders]
-    acted = [_acted(run, rollout) for run in found]
-    others = [read_rollout(path, name) for name, path in (beside or {}).items()]
-    bodies = [_article(run, own, others, how, i) for i, (run, own) in enumerate(zip(found, acted, strict=True))]
+    acted = [_acted(run, rollout, name) for run in found]
+    others = [read_rollout(path, title) for title, path in (beside or {}).items()]
+    for run, own in zip(found, acted, strict=True):
+        _check(run, own, others)
     target = Path(out) if out is not None else found[0].folder / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(found, bodies), encoding="utf-8")
+    bodies = []
+    for number, (run, own) in enumerate(zip(found, acted, strict=True)):
+        made = lines.Made(
+            run=run,
+            data=how.data,
+            steps=how.steps,
+            seed=how.seed,
+            rollout=dict(own.document) if own else {},
+            folder=str(rollout or run.folder / ROLLOUT),
+            page=words or [*map(str, folders), *(["--data", how.data] if how.data else []), "--out", str(target)],
+        )
+        bodies.append(_article(made, own, others, how, number))
+    with replacing(target) as aside:
+        aside.write_text(page(found, bodies), encoding="utf-8")
     return target
+
+
+def _check(run: Run, own: Rollout | None, others: Sequence[Rollout]) -> None:
+    """Warns of a rollout of other weights. Errors: ValueError where it is called as one of the others."""
+    if own is None:
+        return
+    if own.name in [other.name for other in others]:
+        raise ValueError(f"two rollouts are called {own.name!r}; give the run another name: --name NAME")
+    if warning := run.stranger("The rollout", own.document.get("model") or {}):
+        run.trouble.append(warning)
 
 
 def page(runs: Sequence[Run], bodies: Sequence[Markup]) -> str:
@@ -110,18 +139,18 @@ def page(runs: Sequence[Run], bodies: Sequence[Markup]) -> str:
     return f"<!doctype html>\n{whole}\n"
 
 
-def _acted(run: Run, rollout: str | Path | None) -> Rollout | None:
+def _acted(run: Run, rollout: str | Path | None, name: str | None) -> Rollout | None:
     folder = run.folder / ROLLOUT if rollout is None else Path(rollout)
     if rollout is None and not (folder / "rollout.json").is_file():
         return None
-    return read_rollout(folder, run.name)
+    return read_rollout(folder, name or run.name)
 
 
-def _article(run: Run, own: Rollout | None, others: Sequence[Rollout], how: Asked, number: int) -> Markup:
-    shown = _questions(run, how)
+def _article(made: lines.Made, own: Rollout | None, others: Sequence[Rollout], how: Asked, number: int) -> Markup:
+    run, shown = made.run, _questions(made, how)
     parts = [
-        ("Try it", [sections.commands(lines.jobs(run, how.data))]),
-        ("Success", success(own, others, lines.act(run, how.data))),
+        ("Try it", [sections.commands(lines.jobs(made))]),
+        ("Success", success(own, others, lines.act(made))),
         ("Questions", shown),
         ("Measures", measures.evaluation(run)),
         ("Training", [sections.losses(run)]),
@@ -151,20 +180,45 @@ def unseen(run: Run, dataset: Dataset) -> list[int]:
 
     Of what it was trained on these are the ones that it held out, of other data all.
     """
-    data = run.facts.get("data") or {}
     here = {e.index for e in dataset.episodes}
     measured = (run.evaluation or {}).get("data") or {}
     if measured.get("fingerprint") == dataset.fingerprint:
         return [int(e) for e in measured["episodes"] if e in here]
-    trained, held = set(data.get("episodes") or here.difference(run.held_out)), set(run.held_out)
-    known = trained and trained <= here and dataset.only(trained).fingerprint == data.get("fingerprint")
-    if known or "fingerprint" not in data:
-        return sorted(held & here)
+    if trained_here(run, dataset) is not None or "fingerprint" not in (run.facts.get("data") or {}):
+        return sorted(here.intersection(run.held_out))
     return sorted(here)
 
 
-def _questions(run: Run, how: Asked) -> list[Markup]:
+def trained_here(run: Run, dataset: Dataset) -> set[int] | None:
+    """The episodes of a data set that a run was trained on; None where it was other data, or that is not known."""
+    data, here = run.facts.get("data") or {}, {e.index for e in dataset.episodes}
+    trained = set(data.get("episodes") or here.difference(run.held_out))
+    same = trained and trained <= here and dataset.only(trained).fingerprint == data.get("fingerprint")
+    return trained if same else None
+
+
+def whose(run: Run, dataset: Dataset, data: str | None, shown: Sequence[int]) -> str:
+    """Which episodes clips are of, and whether the network saw them in training, as far as that is known."""
+    trained = trained_here(run, dataset)
+    episodes = f"episode{'s' if len(shown) > 1 else ''} {spans(shown)}{f' of {data}' if data else ''}"
+    seen = sorted((trained or set()).intersection(shown))
+    if seen:
+        return f"The clips are of {episodes}; the network was trained on {spans(seen)} of them."
+    if trained is None and "fingerprint" in (run.facts.get("data") or {}):
+        return f"The clips are of {episodes}. By their hash these are other data than the network was trained on."
+    if trained is None:
+        return f"The clips are of {episodes}; whether the network was trained on them is not known here."
+    if run.facts.get("weights"):
+        return (
+            f"The clips are of {episodes}, held out from this training; what the weights had seen that it went on "
+            "from is not known here."
+        )
+    return f"Every clip is of an episode that the network has not seen: {episodes}."
+
+
+def _questions(made: lines.Made, how: Asked) -> list[Markup]:
     """The clips of a run, or a sentence on why there are none."""
+    run = made.run
 
     def none(why: str) -> list[Markup]:
         return [element("p", f"No clips: {why}.", class_="quiet")]
@@ -183,7 +237,17 @@ def _questions(run: Run, how: Asked) -> list[Markup]:
         model, how.dataset, chosen, count=how.count, seconds=how.seconds, steps=how.steps, seed=how.seed
     )
     lead = (
-        "Every clip is of an episode that the network has not seen. Predicted stands above true, at the same moment: "
-        "drag the handle, press Play, or use the arrow keys on it. What lies ahead is dim until its time."
+        f"{whose(run, how.dataset, how.data, _shown(found))} Predicted stands above true, at the same moment: drag the "
+        "handle, press Play, or use the arrow keys on it. What lies ahead is dim until its time."
     )
-    return [element("p", lead), *answers(found, lines.ask(run, how.data, found), measures.by_question(run.evaluation))]
+    by = f"Clips by {run.weights}, {how.steps} solver steps, seed {how.seed}."
+    return [
+        element("p", lead),
+        element("p", by, class_="quiet"),
+        *answers(found, lines.ask(made, found), measures.by_question(run.evaluation)),
+    ]
+
+
+def _shown(scenes: Scenes) -> list[int]:
+    """The episodes that the scenes are of."""
+    return sorted({place.episode for scene in scenes.scenes for place in scene.places})

@@ -25,7 +25,8 @@ class Run:
     evaluation  an evaluation document, or None
     model       the model folder to sample from, or None: that of the weights which the evaluation measured, else the
                 best; average: averaged weights to lay over it
-    trouble     sentences on what is missing or damaged
+    which       "best" or "last", the checkpoint that `model` is of; "" where the folder is a model; step: of it
+    trouble     sentences on what is missing, damaged, or does not belong together
     """
 
     folder: Path
@@ -34,6 +35,8 @@ class Run:
     evaluation: Plain | None
     model: Path | None
     average: Path | None = None
+    which: str = ""
+    step: int | None = None
     trouble: list[str] = field(default_factory=list)
 
     @property
@@ -63,6 +66,28 @@ class Run:
         return sum(math.prod(t["shape"]) for name, t in head.items() if name != "__metadata__")
 
     @property
+    def sha256(self) -> str | None:
+        """Of the weights that the page is about; None where there are none."""
+        file = self.model / "model.safetensors" if self.model else None
+        return checkpoint.sha256(file) if file and file.is_file() else None
+
+    @property
+    def weights(self) -> str:
+        """Which weights the page is about, in words."""
+        step = "" if self.step is None else f" of step {self.step:,}"
+        kind = {"best": f"the best checkpoint{step}", "last": f"the last checkpoint{step}"}.get(self.which, "the model")
+        averaged = ", averaged over steps" if self.average else ""
+        return f"{kind}{averaged} (sha256 {(self.sha256 or '')[:16]})"
+
+    def stranger(self, what: str, document: Mapping[str, Any]) -> str | None:
+        """A warning where a document, {"sha256", "step"}, is about other weights than the page; else None."""
+        theirs = document.get("sha256")
+        if not theirs or self.sha256 in (None, theirs):
+            return None
+        step = "" if document.get("step") is None else f", step {document['step']:,}"
+        return f"{what} is of other weights (sha256 {theirs[:16]}{step}) than the rest of this page: {self.weights}."
+
+    @property
     def held_out(self) -> list[int]:
         """Episodes that were kept from training."""
         return [int(e) for e in (self.facts.get("data") or {}).get("held_out") or []]
@@ -90,25 +115,30 @@ def read(folder: str | Path, evaluation: str | Path | Mapping[str, Any] | None =
     if document is not None and document.get("kind") != "evaluation":
         raise ValueError(f"{evaluation if isinstance(evaluation, str | Path) else 'the document'} is no evaluation")
     trouble = []
-    model = average = None
-    which: Literal["best", "last"] = "last" if _measured_last(folder, document) else "best"
-    if known == ["config.json"]:
-        model = folder
+    model = average = step = None
+    which: Literal["best", "last", ""] = "last" if _measured_last(folder, document) else "best"
+    if "config.json" in known:  # a model, perhaps with the record of its training beside it
+        model, which = folder, ""
     else:
         try:
             model = checkpoint.model_folder(folder, which)
-            average = model.parent / "ema.safetensors"
+            average, step = model.parent / "ema.safetensors", _calm(model.parent / "state.json").get("step")
         except ValueError as error:
             trouble.append(str(error))
-    return Run(
+    run = Run(
         folder=folder,
         started=_json(folder / "run.json") if (folder / "run.json").is_file() else {},
         rows=log.read(folder / "log.jsonl") if (folder / "log.jsonl").is_file() else [],
         evaluation=None if document is None else dict(document),
         model=model,
         average=average if average and average.is_file() else None,
+        which=which,
+        step=step,
         trouble=trouble,
     )
+    if warning := run.stranger("The evaluation", (document or {}).get("about") or {}):
+        run.trouble.append(warning)
+    return run
 
 
 def _measured_last(folder: Path, document: Mapping[str, Any] | None) -> bool:

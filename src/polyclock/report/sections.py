@@ -22,8 +22,10 @@ def lead(run: Run) -> str:
     learnt = [name for name, word, _ in signals(run.recipe) if word == "modelled"]
     count = f" of {size / 1e6:.1f} million numbers" if size else ""
     what = f"One network{count}" + (f", made by the recipe {recipe}," if recipe else "")
-    if learnt:
+    if len(learnt) > 1:
         what += f" models {spoken(learnt)} together: each can be asked for, given any of the others"
+    elif learnt:
+        what += f" models {learnt[0]}"
     trained = (run.facts.get("data") or {}).get("episodes") or []
     plural = "s" if len(held) > 1 else ""
     if trained and held:
@@ -156,6 +158,9 @@ def kept(run: Run) -> Markup:
     for row in ledger(run.folder):
         digest = element("code", row["sha256"][:16])
         rows.append((row["path"], row["kind"], f"{row['step']:,}", f"{row['bytes'] / 1e6:.1f} MB", digest, row["note"]))
+    if not rows and run.model == run.folder:
+        digest = element("code", run.sha256 or "")
+        return element("p", "This is a model alone, without the checkpoints of its training; sha256 ", digest)
     if not rows:
         return element("p", "No checkpoint has been written yet.", class_="quiet")
     return table(("folder", "to", "step", "size", "sha256 of the weights", ""), rows)

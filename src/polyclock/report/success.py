@@ -13,7 +13,7 @@ from typing import Any
 from ..evaluate.intervals import wilson
 from ..evaluate.paired import Pairs
 from ..rollout.ledger import read as read_ledger
-from ..rollout.outcome import Share, matched, mean_share, percent
+from ..rollout.outcome import Share, comparison, ended_early, matched, mean_share, percent
 from .bars import Bar, bars
 from .markup import Markup, element, pairs, table
 
@@ -24,7 +24,7 @@ EPISODES = 400  # of the ledger that are listed
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A rollout document, the rows of its ledger (empty where there is none), and its film."""
+    """A rollout document, the rows of its ledger that it counts (empty where there is none), and its film."""
 
     name: str
     document: Mapping[str, Any]
@@ -65,10 +65,13 @@ def read_rollout(path: str | Path, name: str) -> Rollout:
         raise ValueError(f"{file} is no rollout document: it needs tasks with successes and episodes")
     ledger, film = file.parent / "ledger.jsonl", file.parent / "grid.mp4"
     own = path.is_dir()
+    rows = read_ledger(ledger) if own and ledger.is_file() else []
+    # A ledger may hold more than the last rollout was asked for.
+    counted = {task: said["episodes"] for task, said in document["tasks"].items()}
     return Rollout(
         name=name,
         document=document,
-        rows=read_ledger(ledger) if own and ledger.is_file() else (),
+        rows=[row for row in rows if row["number"] < counted.get(row["task"], 0)],
         film=film if own and film.is_file() else None,
     )
 
@@ -90,6 +93,7 @@ def success(own: Rollout | None, beside: Sequence[Rollout], hint: str) -> list[M
     out = [element("p", lead), _bars(every)]
     if own is None:
         return out
+    out += _verdicts(own.document)
     out += [element("p", text) for text in _against(own, beside)]
     if own.film:
         out.append(_film(own.film))
@@ -148,8 +152,40 @@ def _against(own: Rollout, beside: Sequence[Rollout]) -> list[str]:
         except ValueError:
             continue
         met = Pairs.of([r["success"] for r in mine], [r["success"] for r in theirs])
-        out.append(met.sentence(own.name, other.name).rstrip(".") + ".")
+        early = any(ended_early(r.document.get("verdicts") or {}) for r in (own, other))
+        out.append(comparison(met, own.name, other.name, early=early).rstrip(".") + ".")
     return out
+
+
+def _verdicts(document: Mapping[str, Any]) -> list[Markup]:
+    """What a sequential test said of each task, where one ended it."""
+    found, about = document.get("verdicts") or {}, document.get("enough") or {}
+    if not found:
+        return []
+    if about.get("paired"):
+        asked = "who solves more of the starts that one of the two solves alone"
+        said, counted = {"above": "this one", "below": "the other"}, "such starts"
+        asked += f" (the other: {(document.get('against') or {}).get('ledger', 'another ledger')})"
+    else:
+        asked, said, counted = "whether its share of solved episodes is high enough", {}, "episodes"
+        if "threshold" in about:
+            line = percent(about["threshold"])
+            asked, said = (
+                f"whether its share lies above or below {line}",
+                {w: f"{w} {line}" for w in ("above", "below")},
+            )
+    lead = (
+        f"A task ended as soon as a sequential test was decided, which asks {asked}. Shares of tasks that ended so "
+        "lean towards what the test said: read the verdict, not the share."
+    )
+    moods = {"above": "good", "below": "bad", "undecided": "open"}
+    rows = []
+    for task, one in found.items():
+        word = element(
+            "span", said.get(one["word"], one["word"]), class_=f"verdict {moods.get(one['word'], '')}".strip()
+        )
+        rows.append((task, word, one["trials"], f"{min(one['p_above'], one['p_below']):.3g}"))
+    return [element("p", lead), table(("task", "verdict", counted, "p, good at any moment"), rows)]
 
 
 def _film(path: Path) -> Markup:
