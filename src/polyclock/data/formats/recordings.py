@@ -119,7 +119,8 @@ class Recordings:
         for key in (name, f"observation.{name}"):
             if key in self.store.columns:
                 return key
-        raise unknown(f"column of {self.store.root}:", name, self.store.columns)
+        short = [key.removeprefix("observation.") for key in self.store.columns]
+        raise unknown(f"column of {self.store.root}:", name, short)
 
     def _width(self, parts: tuple[tuple[str, Part], ...]) -> Shape:
         total: int | None = 0

@@ -294,14 +294,15 @@ class Buffer:
         codecs = grid.codecs
         try:
             for codec in reversed(codecs):
+                _check_blosc(codec, stored)
                 stored = codec.decode(stored)
-            numbers = np.frombuffer(stored, np.uint8).view(grid.dtype)
-            due = math.prod(grid.chunks)
+            numbers = np.frombuffer(stored, np.uint8)
+            due = math.prod(grid.chunks) * grid.dtype.itemsize
             if numbers.size != due:
-                raise ValueError(f"{numbers.size} numbers, {due} are due")
+                raise ValueError(f"{numbers.size} bytes, {due} are due")
         except Exception as error:  # codecs raise what they please on damaged bytes
             raise ValueError(f"{self.root}: {name} cannot be decoded: {error}") from None
-        shaped = numbers.reshape(grid.chunks, order="F" if grid.order == "F" else "C")
+        shaped = numbers.view(grid.dtype).reshape(grid.chunks, order="F" if grid.order == "F" else "C")
         return shaped.astype(grid.dtype.newbyteorder("="), copy=False)
 
     def check(self) -> Iterator[tuple[Path, int | None, int | None, str]]:
@@ -313,3 +314,13 @@ class Buffer:
                     episode = int(np.searchsorted(self._ends, row, side="right"))
                     what = f"is not there: its rows are read as {grid.fill or 0} (or a writer left out an empty chunk)"
                     yield self.root / grid.file(place), episode, row - int(self._starts[episode]), what
+
+
+def _check_blosc(codec: Any, stored: Any) -> None:
+    """Errors: the length in the head is not that of the bytes, which the library itself reads past the end of."""
+    if codec.codec_id != "blosc":
+        return
+    head = bytes(memoryview(stored)[:16])
+    said, large = int.from_bytes(head[12:16], "little"), int.from_bytes(head[4:8], "little")
+    if len(head) < 16 or said != len(stored) or large > LARGEST:
+        raise ValueError(f"{len(stored)} bytes, its head says {said}")
