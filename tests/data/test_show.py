@@ -124,4 +124,4 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "page.py").write_text("".join(blocks), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path("page.py")
-    assert len(blocks) == 3 and len(names["pictures"]) == 4
+    assert len(blocks) == 5 and len(names["pictures"]) == 4
