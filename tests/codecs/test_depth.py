@@ -114,6 +114,13 @@ def test_what_lies_outside_the_range_moves_to_its_ends() -> None:
         torch.testing.assert_close(codec.decode(codec.encode(depth)).flatten(), torch.tensor([1.0, 1.0, 2.0, 2.0]))
 
 
+def test_without_a_gap_everything_is_known() -> None:
+    """Also what a network paints a little below the range."""
+    for codec in (DepthPlane(near=1, far=3, gap=0.0), DepthColor(map="grey", near=1, far=3, gap=0.0)):
+        found = codec.decode(torch.full((1, 1, 1, 1, codec.channels), -1.01))
+        assert found.item() == pytest.approx(3.0)
+
+
 def test_decoding_is_fast() -> None:
     codec, x = DepthColor(near=1, far=4), torch.rand(4, 3, 128, 128, 3) * 2 - 1
     seconds = []
@@ -131,6 +138,8 @@ def test_mistakes() -> None:
         DepthColor(range="clip", near=1.0, far=2.0)
     with pytest.raises(ValueError, match="needed: 0 < near < far"):
         DepthPlane(near=2, far=1)
+    with pytest.raises(ValueError, match="near=0.0, far=2.0; needed: 0 < near < far"):
+        DepthColor(near=0.0, far=2.0)
     with pytest.raises(ValueError, match="unknown map of depth 'gray'. Did you mean 'grey'"):
         DepthColor(map="gray", near=1, far=2)
     with pytest.raises(ValueError, match="no effect with map='spectral'"):

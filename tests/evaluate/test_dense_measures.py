@@ -56,6 +56,21 @@ def test_the_least_squares_are_least() -> None:
     torch.testing.assert_close(best, (table @ fit - true.flatten()[:, None]).square().mean().sqrt()[None])
 
 
+def test_each_frame_can_be_fitted_by_itself() -> None:
+    torch.manual_seed(0)
+    true = torch.rand(2, 2, 5, 6, 1) + 0.5
+    guess = torch.cat([true[:, :1] * 7 - 2, true[:, 1:] * 3 + 1], 1)
+    assert dense.depth_errors(guess, true, "scale and shift")["absrel"].min() > 0.01
+    assert dense.depth_errors(guess, true, "scale and shift", framewise=True)["absrel"].max() < 1e-6
+    # A frame of which less is known weighs less in the error of the clip.
+    guess = guess + 0.1 * torch.rand_like(true)
+    true[:, 0, :, 1:] = 0
+    by_frame = dense.depth_errors(guess.flatten(0, 1)[:, None], true.flatten(0, 1)[:, None], "scale and shift")
+    few, all_ = by_frame["absrel"].view(2, 2).T
+    whole = dense.depth_errors(guess, true, "scale and shift", framewise=True)["absrel"]
+    torch.testing.assert_close(whole, (5 * few + 30 * all_) / 35)
+
+
 def test_unknown_predictions_do_not_bend_the_fit() -> None:
     true, guess = depth([1.0, 2.0, 3.0, 4.0]), depth([2.0, 4.0, 6.0, 0.0])
     for align in ("scale", "scale and shift", "inverse"):
@@ -165,16 +180,3 @@ def test_mistakes() -> None:
         dense.depth_errors(depth([1.0]), depth([1.0]), valid=torch.ones(1, 2))
     with pytest.raises(ValueError, match="at least one class"):
         dense.class_counts(torch.zeros(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1, 2), 0)
-
-
-def test_every_measure_has_a_unit() -> None:
-    maps, joints = torch.ones(1, 1, 2, 2, 3), torch.ones(1, 1, 2, 3)
-    names = {"miou"}
-    for found in (
-        dense.depth_errors(maps[..., :1], maps[..., :1]),
-        dense.flow_errors(maps, maps),
-        dense.keypoint_errors(joints, joints),
-        dense.surface_errors(maps, maps),
-    ):
-        names |= set(found)
-    assert names == set(dense.UNITS) and set(dense.HIGHER_IS_BETTER) < names

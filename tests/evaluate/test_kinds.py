@@ -10,10 +10,19 @@ import pytest
 import torch
 from mapped import NOTES, Mapped, recipe
 
-from polyclock.codecs import DepthPlane
-from polyclock.evaluate import dense
+from polyclock.codecs import Chain, DepthColor, DepthPlane, FlowColor, Identity, LabelPlanes, Palette, SurfaceColor
 from polyclock.evaluate.intervals import pooled
-from polyclock.evaluate.kinds import MEASURES, About, about, cosine_of, explained_of, iou_of, kinds_of, measure
+from polyclock.evaluate.kinds import (
+    MEASURES,
+    About,
+    about,
+    cosine_of,
+    explained_of,
+    iou_of,
+    kinds_of,
+    measure,
+    unmeasured,
+)
 from polyclock.modality import Signal
 
 pytest.importorskip("torchmetrics")
@@ -69,6 +78,7 @@ def test_every_measure_is_in_the_table() -> None:
         **measure(pictures, pictures, About(kind="picture"), moving),
         **measure(numbers, numbers, About(kind="numbers", scale=torch.ones(2))),
         **measure(maps[..., :1], maps[..., :1], About(kind="depth"), moving),
+        **measure(maps[..., :1], maps[..., :1], About(kind="depth", align="inverse"), moving),
         **measure(maps, maps, About(kind="flow"), moving),
         **measure(maps[..., :2], maps[..., :2], About(kind="segmentation", classes=(0, 1)), moving),
         **measure(maps, maps, About(kind="surface"), moving),
@@ -77,9 +87,8 @@ def test_every_measure_is_in_the_table() -> None:
     probes = {"coverage", "width", "cosine", "explained"}
     assert set(found) | probes == set(MEASURES)
     assert all(v.shape[0] == 2 for v in found.values())
-    # Where dense.py says which way is up, the table agrees.
-    for name in set(dense.HIGHER_IS_BETTER) & set(MEASURES):
-        assert MEASURES[name].better == "higher"
+    up = {"delta", "delta_aligned", "delta_fitted", "pck", "part_accuracy", "part_accuracy_moving", "part_agreement"}
+    assert {n for n in found if MEASURES[n].better == "higher"} == up | {"psnr", "ssim", "miou", "miou_moving"}
 
 
 def test_the_page_defines_every_measure() -> None:
@@ -118,6 +127,55 @@ def test_depth_that_is_right_up_to_scale_and_shift_has_no_fitted_error() -> None
     found = measure(0.5 * true + 0.2, true, About(kind="depth"))
     assert found["absrel_fitted"].item() < 1e-6 < 0.2 < found["absrel"].item()
     assert found["delta_fitted"].item() == 1
+
+
+DEPTH = Signal(key="observation.depth.top", kind="video", shape=(2, 16, 16, 1))
+
+
+@pytest.mark.parametrize("scale", ["linear", "inverse"])
+@pytest.mark.parametrize("range", ["fixed", "clip", "frame"])
+def test_depth_is_aligned_as_its_codec_states(range: str, scale: str) -> None:
+    """What a codec decodes from the truth itself is right, in whatever range it draws depth."""
+    torch.manual_seed(0)
+    true = torch.rand(2, 2, 16, 16, 1) * torch.tensor([1.0, 6.0]).view(1, 2, 1, 1, 1) + 1
+    ends = {"near": 0.5, "far": 8.0} if range == "fixed" else {}
+    codec = DepthColor(range=range, scale=scale, **ends)
+    known = about(DEPTH, "depth", Mapped(), codec=Chain(codec, Identity()))
+    found = measure(codec.decode(codec.encode(true)), true, known, torch.ones(2, 2, 16, 16, dtype=torch.bool))
+    if range == "fixed":
+        assert found["absrel"].max() < 1e-3 and "absrel_aligned" not in found and unmeasured("depth", known) == []
+    else:
+        assert set(found) == {"absrel_aligned", "delta_aligned"}
+        assert found["absrel_aligned"].max() < 1e-3 and found["delta_aligned"].min() == 1
+        (note,) = unmeasured("depth", known)
+        assert note.startswith(f"depth: its codec keeps relative depth, so each {range} is fitted")
+        # Another shape is still wrong.
+        assert measure(codec.decode(codec.encode(true.flip(2))), true, known)["absrel_aligned"].min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "gone"),
+    [
+        ("flow", FlowColor(range="clip"), "epe epe_moving fl"),
+        ("flow", FlowColor(range="frame"), "epe epe_moving fl"),
+        ("flow", FlowColor(reach=9.0), ""),
+        ("segmentation", Palette(of="instance"), "miou miou_moving"),
+        ("segmentation", LabelPlanes(classes=4, of="instance"), "miou miou_moving"),
+        ("segmentation", Palette(cycle=True), "miou miou_moving"),
+        ("segmentation", Palette(), ""),
+        ("surface", SurfaceColor(style="viridis"), "uv_error"),
+        ("surface", SurfaceColor(), ""),
+    ],
+    ids=lambda v: None if isinstance(v, str) else str(v)[:40],
+)
+def test_what_a_codec_loses_is_not_measured(kind: str, codec, gone: str) -> None:
+    maps = torch.ones(1, 2, 16, 16, len(codec.parts))
+    moving = torch.ones(1, 2, 16, 16, dtype=torch.bool)
+    signal = Signal(key=f"observation.{kind}.top", kind="video", shape=(2, 16, 16, len(codec.parts)))
+    every, rest = about(signal, kind, Mapped()), about(signal, kind, Mapped(), codec=Chain(codec, Identity()))
+    assert set(measure(maps, maps, every, moving)) - set(measure(maps, maps, rest, moving)) == set(gone.split())
+    said = unmeasured("it", rest)
+    assert len(said) == bool(gone) and all(name in said[0] for name in gone.split())
 
 
 def test_what_is_pooled() -> None:

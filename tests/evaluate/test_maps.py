@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from io import StringIO
 
 import pytest
 import torch
-from mapped import Mapped, Reader, recipe
+from mapped import NOTES, SIDE, Mapped, Reader, recipe
+from rich.console import Console
 
-from polyclock.evaluate import evaluate
+from polyclock.codecs import DepthColor, FlowColor
+from polyclock.evaluate import evaluate, show
 
 pytest.importorskip("torchmetrics")
 HELD = [2, 3]
@@ -72,6 +76,37 @@ def test_the_document_is_plain_json_with_kinds(document) -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["kinds"] == {"action": "numbers", "video": "picture"} | {n: n for n in MAPS}
     assert document["probes"] == {} and document["data"]["block"] == "second"
+
+
+def test_what_has_no_measure_is_said_and_breaks_nothing(monkeypatch) -> None:
+    """Depth and flow in colours of their own range, and classes that nobody names."""
+
+    class Unnamed(Mapped):
+        @property
+        def dense(self) -> dict:
+            return NOTES | {"observation.segmentation.top": {"kind": "segmentation"}}
+
+    made = recipe()
+    codecs = {"depth": DepthColor(range="frame"), "flow": FlowColor(range="clip")}
+    drawn = {n: replace(made.modalities[n], codec=c, shape=(2, SIDE, SIDE, 3)) for n, c in codecs.items()}
+    model = replace(made, modalities=made.modalities | drawn).fit(Unnamed().without(HELD)).build()
+    monkeypatch.setattr(sys.modules["polyclock.evaluate.asking"], "sample", Reader(model))
+    only = [f"{name} from video" for name in ("depth", "flow", "segmentation")]
+    found = evaluate(model, Unnamed(), episodes=HELD, stride=8, only=only, probes=(), resamples=100)
+    asked = found["questions"]
+    assert asked["flow from video"]["errors"] == asked["segmentation from video"]["errors"] == {}
+    depth = asked["depth from video"]
+    assert set(depth["errors"]) == {"depth.absrel_aligned", "depth.delta_aligned"}
+    assert depth["errors"]["depth.absrel_aligned"]["mean"] < 1e-3
+    assert depth["beside"]["mean depth"]["depth.absrel_aligned"]["mean"] > 0.01
+    for note in (
+        "depth: its codec keeps relative depth, so each frame is fitted to the truth (scale and shift) before it is "
+        "measured, baselines too",
+        "flow: its codec does not bring back the scale, so there is no epe or epe_moving or fl",
+        "segmentation: the data set names no classes, so there is no miou",
+    ):
+        assert note in found["notes"]
+    show(found, Console(file=StringIO()))
 
 
 def test_a_real_network_answers_all_of_them() -> None:

@@ -20,6 +20,11 @@ class Dense(FrameByFrame):
         """C of the latents."""
         return 3
 
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """What decoding does not bring back, so that measures of it say nothing: "scale", "class" or "uv"."""
+        return ()
+
     def raw_shape(self, shape: Shape) -> Shape:
         """Latent (T, H, W, C) -> raw (T, H, W, parts). Errors: ValueError for another number of channels."""
         if len(shape) != 4 or shape[-1] not in (None, self.channels):

@@ -100,7 +100,8 @@ class DepthColor(Dense):
             )
         if self.map != "grey" and self.gap is not None:
             raise ValueError(f"gap={self.gap} has no effect with map={self.map!r}, where unknown is black")
-        _check(self.near or 1.0, self.far or 2.0, self.scale, self._gap)
+        near, far = 1.0 if self.near is None else self.near, 2.0 if self.far is None else self.far
+        _check(near, far, self.scale, self._gap)
 
     @property
     def alignment(self) -> str:
@@ -181,8 +182,8 @@ def _to_grey(close: Tensor, known: Tensor, gap: float) -> Tensor:
 
 
 def _from_grey(x: Tensor, gap: float) -> tuple[Tensor, Tensor]:
-    bright = (x + 1) / 2
-    return ((bright - gap) / (1 - gap)).clamp(0, 1), bright >= gap / 2
+    bright = ((x + 1) / 2).clamp(0, 1)
+    return ((bright - gap) / (1 - gap)).clamp_min(0), bright >= gap / 2
 
 
 def _from_spectral(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -91,6 +91,10 @@ class FlowColor(Dense):
                 f"possible: reach above 0 px with range='fixed', and none with range='clip' or 'frame'"
             )
 
+    @property
+    def loses(self) -> tuple[str, ...]:
+        return () if self.range == "fixed" else ("scale",)
+
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) px -> (B, T, H, W, 3) in [-1, 1]."""
         flow = _finite(self.values(raw))

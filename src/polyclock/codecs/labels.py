@@ -22,8 +22,8 @@ class Palette(Dense):
 
     of       which of the two ids is drawn; decoding gives that one, and 0 for the other
     colours  of ids 1, 2, 3, ... as RGB of 0 .. 255; id 0 is black. The default is tab10 (TAB20 has twenty)
-    cycle    ids beyond the last colour start again with the first one and come back as the lower id; without it they
-             are an error
+    cycle    ids beyond the last colour start again with the first one and come back as the lower id, so that classes
+             are not measured; without it they are an error
 
     Exact. Decoding takes the nearest colour; a pixel between two of them, as at a blurred edge, the side it belongs to.
     """
@@ -41,6 +41,10 @@ class Palette(Dense):
             raise ValueError(f"colours={self.colours}; needed: at least one (red, green, blue) of 0 to 255")
         if separation(self._codes()) < 1e-3:
             raise ValueError("two of the colours are the same, or one is black, which is id 0")
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        return ("class",) if self.of == "instance" or self.cycle else ()
 
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 2) ids -> (B, T, H, W, 3) in [-1, 1]. Errors: ValueError for an id without a colour."""
@@ -82,6 +86,10 @@ class LabelPlanes(Dense):
     @property
     def channels(self) -> int:
         return self.classes
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        return ("class",) if self.of == "instance" else ()
 
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 2) ids -> (B, T, H, W, classes), -1 and 1. Errors: ValueError for an id of no plane."""

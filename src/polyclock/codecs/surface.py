@@ -42,6 +42,10 @@ class SurfaceColor(Dense):
             raise unknown("style of a surface", self.style, STYLES)
         _check_count(self.count)
 
+    @property
+    def loses(self) -> tuple[str, ...]:
+        return ("uv",) if self.style == "viridis" else ()
+
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, H, W, 3) in [-1, 1]. Errors: ValueError for a part above `count`."""
         values = self.values(raw)

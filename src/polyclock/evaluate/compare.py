@@ -28,7 +28,7 @@ def summary(table: Table, label: str, block: Block, *, seed: int, resamples: int
         if asked == label:
             found = {key: _interval(key, rows, block, seed, resamples) for key, rows in measures.items()}
             series[name] = {key: row for key, row in found.items() if row is not None}
-    return {"errors": series.pop(MODEL), "beside": series}
+    return {"errors": series.pop(MODEL, {}), "beside": series}
 
 
 def _interval(key: str, rows: Mapping[Place, Value], block: Block, seed: int, resamples: int) -> Plain | None:

@@ -20,25 +20,13 @@ ALIGNMENTS = ("none", "scale", "scale and shift", "inverse")
 DELTA = 1.25
 MOVING = 0.5  # px: what moves less counts as still
 
-UNITS = {
-    "absrel": "share of the true depth",
-    "rmse": "m",
-    "delta": "share of pixels within a factor of 1.25",
-    "epe": "px",
-    "epe_moving": f"px, where the true flow is longer than {MOVING} px",
-    "fl": "share of pixels that are outliers",
-    "pck": "share of visible joints that were found",
-    "joint_error": "px, over visible joints that the prediction has",
-    "part_accuracy": "share of pixels of a true part",
-    "part_agreement": "share of pixels of a true or predicted part",
-    "uv_error": "distance in (u, v), where the part is right",
-    "miou": "mean over classes of intersection / union",
-}
-HIGHER_IS_BETTER = ("delta", "pck", "part_accuracy", "part_agreement", "miou")
-
 
 def depth_errors(
-    predicted: Tensor, true: Tensor, align: Alignment = "none", valid: Tensor | None = None
+    predicted: Tensor,
+    true: Tensor,
+    align: Alignment = "none",
+    valid: Tensor | None = None,
+    framewise: bool = False,
 ) -> dict[str, Tensor]:
     """Depth (B, T, H, W, 1), 0 = unknown, -> {"absrel", "rmse", "delta"}, each (B,) float64.
 
@@ -46,11 +34,12 @@ def depth_errors(
     (p - d)^2, in m; delta = share of pixels with max(p / d, d / p) < 1.25. A pixel that is known and predicted as
     unknown counts as p = 0: absrel 1 and outside delta.
 
-    align  what is fitted by least squares, once for each sample's whole clip, before the errors are taken: "none";
-           "scale" s p to d; "scale and shift" s p + o to d; "inverse" s / p + o to 1 / d, kept above half of the least
-           true 1 / d, then inverted. Pixels predicted as unknown take no part in the fit. What a codec decodes from a
-           per-clip range is relative: with "none" it has no meaning, and where the codec's scale is inverse it needs
-           "inverse". A per-frame range is only right frame by frame, (B * T, 1, H, W, 1)
+    align      what is fitted by least squares, once for each sample's whole clip, before the errors are taken: "none";
+               "scale" s p to d; "scale and shift" s p + o to d; "inverse" s / p + o to 1 / d, kept above half of the
+               least true 1 / d, then inverted. Pixels predicted as unknown take no part in the fit. What a codec
+               decodes from a per-clip range is relative: with "none" it has no meaning, and where the codec's scale is
+               inverse it needs "inverse"
+    framewise  fit each frame by itself, as a per-frame range needs it; the errors are still those of the whole clip
     """
     if align not in ALIGNMENTS:
         raise unknown("alignment", align, ALIGNMENTS)
@@ -58,7 +47,9 @@ def depth_errors(
     p, d = p[..., 0].flatten(1), torch.nan_to_num(d[..., 0].flatten(1), posinf=0.0)
     known = counts.flatten(1) & (d > 0)
     told = known & (p > 0)
-    p = torch.where(told, _aligned(p, d, told, align), torch.zeros_like(p))
+    rows = (p.shape[0] * predicted.shape[1], -1) if framewise and p.numel() else p.shape
+    fitted = _aligned(p.reshape(rows), d.reshape(rows), told.reshape(rows), align).reshape(p.shape)
+    p = torch.where(told, fitted, torch.zeros_like(p))
     off = (p - d).abs()
     ratio = torch.maximum(p / d, d / p.clamp_min(1e-12))
     return {

@@ -17,7 +17,7 @@ from .counterfactual import STARTS, counterfactual
 from .held_out import APART, HeldOut, Place
 from .horizon import horizon
 from .intervals import RESAMPLES
-from .kinds import kinds_of
+from .kinds import kinds_of, unmeasured
 from .probing import Probing
 from .questions import Question, questions
 from .reference import Reference, Spread, spread_of
@@ -61,11 +61,13 @@ def evaluate(
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
     about      plain data to be put under "about": the command, sha256 of the model, the run's step
 
-    Errors: ValueError for an unknown episode, question or probe, data that lack what the model must be given, or where
-    no training episode is left to take the unit of errors from.
+    Errors: ValueError for an unknown episode, question or probe, a count below 1, data that lack what the model must be
+    given, or where no training episode is left to take the unit of errors from.
     """
     began = time.monotonic()
     check_probes(probes, worlds)
+    check_counts(stride=stride, windows=windows, steps=steps, batch_size=batch_size, probe_windows=probe_windows,
+                 starts=starts, resamples=resamples)  # fmt: skip
     fps = dataset.facts.fps
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
@@ -102,7 +104,8 @@ def evaluate(
         "comparisons": rows,
         "probes": probed,
     }  # fmt: skip
-    document["notes"] = [*losses(rows), *skipped, *_remarks(held, reference.spreads, strangers)]
+    lost = [note for n in dict.fromkeys(n for q in asked for n in q.wanted) for note in unmeasured(n, scores.about(n))]
+    document["notes"] = [*losses(rows), *skipped, *lost, *_remarks(held, reference.spreads, strangers)]
     document["about"] = dict(about or {})
     document["versions"] = versions()
     document["seconds"] = round(time.monotonic() - began, 1)
@@ -130,6 +133,13 @@ def check_probes(probes: Sequence[str], worlds: Sequence[str]) -> None:
             raise unknown("probe", name, [*PROBES, COUNTERFACTUAL])
     if COUNTERFACTUAL in probes and not worlds:
         raise ValueError("the probe counterfactual needs a world to try other actions in: --world metaworld/TASK")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Errors: ValueError for one below 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name}={count}; needed: 1 or more")
 
 
 def chosen(asked: Sequence[Question], only: Sequence[str] | None) -> tuple[Question, ...]:

@@ -47,6 +47,8 @@ class About:
     classes  class ids of a segmentation, without which it has no mean IoU
     joints   of one figure, where a skeleton holds several one after the other; None: all are one figure
     camera   the last word of the column's name, which signals of one camera share
+    align    what is fitted before depth is measured; framewise: each frame by itself
+    lost     what the codec does not bring back, as its `loses` says
     """
 
     kind: str
@@ -54,6 +56,9 @@ class About:
     classes: tuple[int, ...] = ()
     joints: int | None = None
     camera: str = ""
+    align: dense.Alignment = "none"
+    framewise: bool = False
+    lost: tuple[str, ...] = ()
 
 
 Errors = Callable[[Tensor, Tensor, About, Tensor | None], dict[str, Tensor]]
@@ -79,6 +84,13 @@ def explained_of(sums: np.ndarray) -> np.ndarray:
     return 1 - sums[..., 0] / sums[..., 1]
 
 
+# What cannot be measured where a codec loses that part of a kind.
+NEED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("flow", "scale"): ("epe", "epe_moving", "fl"),
+    ("segmentation", "class"): ("miou", "miou_moving"),
+    ("surface", "uv"): ("uv_error",),
+}
+ALIGNED = "after the least-squares fit that the codec's range needs"
 FITTED = "after the least-squares scale and shift of each window's clip"
 MOVING = f"where the true flow is longer than {dense.MOVING} px"
 _IOU = Measure(unit="share of the union, mean over classes", better="higher", pool=iou_of)
@@ -93,6 +105,8 @@ MEASURES: dict[str, Measure] = {
     "absrel": Measure(unit="share of the true depth", primary=True),
     "absrel_moving": Measure(unit=f"share of the true depth, {MOVING}"),
     "absrel_fitted": Measure(unit=f"share of the true depth, {FITTED}"),
+    "absrel_aligned": Measure(unit=f"share of the true depth, {ALIGNED}", primary=True),
+    "delta_aligned": Measure(unit=f"share of pixels within a factor of 1.25, {ALIGNED}", better="higher"),
     "delta": Measure(unit="share of pixels within a factor of 1.25", better="higher"),
     "delta_fitted": Measure(unit=f"share of pixels within a factor of 1.25, {FITTED}", better="higher"),
     "epe": Measure(unit="px", primary=True),
@@ -125,7 +139,27 @@ def measure(predicted: Tensor, true: Tensor, about: About, moving: Tensor | None
     kind = about.kind
     if kind == PICTURE and not metrics.is_picture(true):
         kind = NUMBERS  # planes of another depth than 8 bits, which no data set explains
-    return _ERRORS[kind](predicted, true, about, moving)
+    found = _ERRORS[kind](predicted, true, about, moving)
+    gone = {name for part in about.lost for name in NEED.get((kind, part), ())}
+    return {name: values for name, values in found.items() if name not in gone}
+
+
+def unmeasured(name: str, about: About) -> list[str]:
+    """Sentences on what a codec or a data set takes from the measures of a signal."""
+    said = []
+    if about.align != "none":
+        each = "frame" if about.framewise else "clip"
+        said.append(
+            f"{name}: its codec keeps relative depth, so each {each} is fitted to the truth ({about.align}) before it "
+            "is measured, baselines too"
+        )
+    for part in about.lost:
+        gone = NEED.get((about.kind, part), ())
+        if gone:
+            said.append(f"{name}: its codec does not bring back the {part}, so there is no {' or '.join(gone)}")
+    if about.kind == "segmentation" and not about.classes:
+        said.append(f"{name}: the data set names no classes, so there is no miou")
+    return said
 
 
 def kinds_of(model: WorldModel, data: Dataset | None = None) -> dict[str, str]:
@@ -152,12 +186,17 @@ def kinds_of(model: WorldModel, data: Dataset | None = None) -> dict[str, str]:
 
 def stated(codec: Codec) -> str | None:
     """The kind that a codec says its raw values are; that of a chain is what its first codec says."""
-    first = getattr(codec, "codecs", (codec,))[0]
-    return getattr(first, "kind", None)
+    return getattr(_first(codec), "kind", None)
 
 
-def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None) -> About:
-    """What is known of a signal of the data."""
+def _first(codec: Codec) -> object:
+    """The codec next to the raw values, of a chain."""
+    return getattr(codec, "codecs", (codec,))[0]
+
+
+def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None, codec: Codec | None = None) -> About:
+    """What is known of a signal of the data, and of what decodes it."""
+    first = None if codec is None else _first(codec)
     note = getattr(data, "dense", {}).get(signal.key, {})
     # Joints of several figures are named FIGURE.JOINT.
     figures = Counter(str(name).rpartition(".")[0] for name in note.get("joints", ()))
@@ -167,6 +206,9 @@ def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None)
         classes=tuple(sorted(int(c) for c in note.get("classes", ()))),
         joints=max(figures.values()) if len(set(figures.values())) == 1 else None,
         camera=camera_of(signal.key),
+        align=getattr(first, "alignment", "none"),
+        framewise=getattr(first, "range", "") == "frame",
+        lost=getattr(first, "loses", ()),
     )
 
 
@@ -196,6 +238,9 @@ def _picture(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[
 
 
 def _depth(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[str, Tensor]:
+    if about.align != "none":
+        found = dense.depth_errors(p, t, about.align, framewise=about.framewise)
+        return {"absrel_aligned": found["absrel"], "delta_aligned": found["delta"]}
     plain, fitted = dense.depth_errors(p, t), dense.depth_errors(p, t, "scale and shift")
     found = {"absrel": plain["absrel"], "rmse": plain["rmse"], "delta": plain["delta"],
              "absrel_fitted": fitted["absrel"], "delta_fitted": fitted["delta"]}  # fmt: skip

@@ -34,7 +34,7 @@ class Probing:
 
     def scores(self) -> Scores:
         """An empty table."""
-        return Scores(self.held, self.reference)
+        return Scores(self.held, self.reference, self.model)
 
     def asking(self, places: Sequence[Place], batch: Batch) -> Asking:
         """Questions about a batch."""

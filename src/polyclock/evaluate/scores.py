@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.source import Dataset
+from ..model import WorldModel
 from .asking import Answer, Asking
 from .baselines import NEAREST, baselines
 from .compare import MODEL, Table
@@ -20,8 +21,8 @@ from .reference import Reference
 class Scores:
     """Measures by window: table[label, series]["video.mse"][place]."""
 
-    def __init__(self, held: HeldOut, reference: Reference) -> None:
-        self.held, self.reference = held, reference
+    def __init__(self, held: HeldOut, reference: Reference, model: WorldModel) -> None:
+        self.held, self.reference, self.model = held, reference, model
         self.table: Table = {}
         self._moving: dict[tuple, Tensor | None] = {}
         self._beside: dict[tuple, dict[str, np.ndarray]] = {}
@@ -30,7 +31,8 @@ class Scores:
         """What measures must know of a signal."""
         spread = self.reference.spreads.get(name)
         scale = None if spread is None else spread.std
-        return about(self.held.signals[name], self.reference.kinds[name], self.held.dataset, scale)
+        codec = self.model.codec(name)
+        return about(self.held.signals[name], self.reference.kinds[name], self.held.dataset, scale, codec)
 
     def add(
         self,
