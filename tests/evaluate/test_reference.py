@@ -49,6 +49,35 @@ def test_the_mean_of_the_training_episodes_is_theirs_alone(setting) -> None:
     np.testing.assert_allclose(reference.mean_map("depth"), rows.mean(0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("lengths", "count"), [((80, 3, 41, 80), 17), ((3,) * 40, 10), ((5, 9), 1000)])
+def test_frames_are_spread_evenly_whatever_the_length_of_episodes(
+    setting, lengths: tuple[int, ...], count: int
+) -> None:
+    _, held, _ = setting
+    data = Mapped(tuple(replace(Mapped().episodes[0], index=i, length=n) for i, n in enumerate(lengths)))
+    begins = np.cumsum((0, *lengths))
+    found = list(Reference(data, held, {}, ())._frames((CAMERA,), count))
+    rows = [begins[episode] + frame for episode, due in found for frame in due]
+    assert len(rows) == min(count, sum(lengths)) and all(0 <= f < lengths[e] for e, due in found for f in due)
+    step = sum(lengths) / len(rows)
+    assert set(np.diff(rows).tolist()) <= {int(step), int(np.ceil(step))}
+    assert rows[0] <= step and rows[-1] >= sum(lengths) - 1 - step
+
+
+def test_neighbours_are_sought_where_there_is_a_map_to_read(setting) -> None:
+    class Partly(Mapped):
+        def has(self, episode: int, key: str) -> bool:
+            return super().has(episode, key) and (episode, key) != (0, "observation.depth.top")
+
+    _, held, asked = setting
+    reference = Reference(Partly().without(HELD), held, setting[0].kinds, ())
+    for name, episodes in (("depth", {1}), ("flow", {0, 1})):
+        assert reference.nearest(name, asked[f"{name} from video"], held.places[:2], held.dataset) is not None
+        gallery = reference._gallery(CAMERA, f"observation.{name}.top")
+        assert {episode for episode, _ in gallery.where} == episodes
+    assert reference._gallery(CAMERA, "observation.surface.top") is None
+
+
 def test_the_nearest_picture_is_nearest() -> None:
     pictures = np.random.default_rng(0).random((50, 12)).astype(np.float32)
     gallery = Gallery(pictures, [(i, 2 * i) for i in range(50)])

@@ -52,13 +52,13 @@ class Reference:
         vectors = [n for n in here if self.signals[n].kind == "vector"]
         self.spreads = {n: spread_of(training, self.signals[n].key) for n in vectors}
         self._means: dict[str, np.ndarray] = {}
-        self._galleries: dict[str, Gallery | None] = {}
+        self._galleries: dict[tuple[str, tuple[tuple[int, int], ...]], Gallery | None] = {}
 
     def mean_map(self, name: str) -> np.ndarray | None:
         """(*S', C'): the map of a dense signal that the training frames have on average; None where they lack it."""
         signal = self.signals[name]
         if name not in self._means:
-            frames = list(self._frames(signal.key, AVERAGED))
+            frames = list(self._frames((signal.key,), AVERAGED))
             if not frames:
                 return None
             rows = [self._read(episode, signal, due) for episode, due in frames]
@@ -73,10 +73,10 @@ class Reference:
         None where no picture is given or the training data lack picture or map.
         """
         signal, seen = self.signals[name], self._seen(name, question)
-        if seen is None or not any(self.training.has(e.index, signal.key) for e in self.training.episodes):
+        if seen is None:
             return None
         key, shown = seen
-        gallery = self._gallery(key)
+        gallery = self._gallery(key, signal.key)
         if gallery is None:
             return None
         wanted = offsets(signal, self.held.fps)
@@ -111,25 +111,32 @@ class Reference:
         keys = sorted((k for k in found if found[k]), key=lambda k: camera_of(k) != own)
         return (keys[0], found[keys[0]]) if keys else None
 
-    def _gallery(self, key: str) -> Gallery | None:
-        if key not in self._galleries:
-            pictures, where = [], []
-            for episode, due in self._frames(key, SEARCHED):
-                pictures.append(_flat(self.training.read(episode, key, due, (SIDE, SIDE))))
-                where += [(episode, frame) for frame in due]
-            self._galleries[key] = Gallery(np.concatenate(pictures), where) if where else None
-        return self._galleries[key]
+    def _gallery(self, key: str, map_key: str) -> Gallery | None:
+        """Pictures of the episodes that have the map too; None where there are none."""
+        frames = list(self._frames((key, map_key), SEARCHED))
+        where = tuple((episode, frame) for episode, due in frames for frame in due)
+        if (key, where) not in self._galleries:  # of all maps that the same episodes have there is one
+            pictures = [_flat(self.training.read(episode, key, due, (SIDE, SIDE))) for episode, due in frames]
+            self._galleries[key, where] = Gallery(np.concatenate(pictures), where) if where else None
+        return self._galleries[key, where]
 
     def _read(self, episode: int, signal: Signal, frames: Sequence[int]) -> np.ndarray:
-        size = (int(signal.shape[1] or 0), int(signal.shape[2] or 0)) if signal.kind == "video" else None
+        height, width = signal.shape[1:3] if signal.kind == "video" else (None, None)
+        size = None if height is None or width is None else (height, width)
         return np.asarray(self.training.read(episode, signal.key, frames, size))
 
-    def _frames(self, key: str, count: int) -> Iterator[tuple[int, list[int]]]:
-        """(episode, frames): about `count` training frames that have a column, spread evenly."""
-        episodes = [e for e in self.training.episodes if self.training.has(e.index, key)]
-        step = max(1, -(-sum(e.length for e in episodes) // count))
+    def _frames(self, keys: Sequence[str], count: int) -> Iterator[tuple[int, list[int]]]:
+        """(episode, frames): at most `count` of the training frames that have all the columns, spread evenly."""
+        episodes = [e for e in self.training.episodes if all(self.training.has(e.index, key) for key in keys)]
+        total = sum(e.length for e in episodes)
+        chosen = min(count, total)
+        rows = (2 * np.arange(chosen) + 1) * total // max(1, 2 * chosen)  # of all the episodes laid end to end
+        first = 0
         for e in episodes:
-            yield e.index, list(range(0, e.length, step))
+            begin, end = np.searchsorted(rows, (first, first + e.length))
+            if end > begin:
+                yield e.index, (rows[begin:end] - first).tolist()
+            first += e.length
 
     @cached_property
     def _lengths(self) -> dict[int, int]:
