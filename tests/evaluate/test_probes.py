@@ -12,7 +12,7 @@ from mapped import Pushing
 
 from moving import FPS, Moving, Oracle, level_of, picture, recipe
 from polyclock.envs import Start
-from polyclock.evaluate.calibration import calibration
+from polyclock.evaluate.calibration import calibration, judged
 from polyclock.evaluate.consistency import consistency
 from polyclock.evaluate.counterfactual import counterfactual
 from polyclock.evaluate.evaluate import check_probes
@@ -67,6 +67,14 @@ def test_the_oracle_is_consistent_and_other_pictures_are_not(model, answering) -
     shuffled = row(found, "forward, then inverse", "forward, then inverse with shuffled actions", "action.error")
     assert shuffled["verdict"] == "better" and shuffled["second_mean"] > 1.3 * shuffled["first_mean"]
     assert "joint, then inverse" in found["rows"] and found["windows"] == 16
+
+
+def test_actions_that_are_noise_do_not_agree_with_themselves(model, answering) -> None:
+    """Both the film's actions and those read off it are the noise that they began as: no agreement may come of it."""
+    answering(lambda model, query, *, noise, **_: {n: noise[n] for n in noise if n in query.split("|")[0]})
+    found = consistency(probing(model))
+    # The mean distance of two independent standard normal numbers is 2 / sqrt(pi).
+    assert found["rows"]["joint, then inverse"]["errors"]["action.error"]["mean"] == pytest.approx(1.13, abs=0.2)
 
 
 def test_a_model_that_cannot_be_asked_is_said_to_be_so(model) -> None:
@@ -154,6 +162,38 @@ def test_coverage_is_ninety_percent_of_draws_from_the_truth(scale: float, says: 
         assert mine["beside"]["training 90% range"]["action.width"]["mean"] == pytest.approx(3.29, abs=0.3)
         same = row(found, "policy", "policy with shuffled inputs", "action.coverage")
         assert same["verdict"] == "no effect seen"
+
+
+def test_of_equal_numbers_none_is_surely_inside() -> None:
+    """Twenty draws of one distribution: the last lies in the set of the others in 90 % of cases, in steps or not."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(20, 20_000, 1))
+    for made in (draws, draws.clip(-1, 1), draws.clip(-0.2, 3), draws.round(), np.sign(draws), 0 * draws):
+        inside, width = judged(made[:-1], made[-1])
+        assert inside.mean() == pytest.approx(0.9, abs=0.006) and (width >= 0).all()
+    inside, width = judged(np.array([[[1.0]], [[1.0]], [[0.0]]]), np.array([[1.0]]))
+    assert (inside.item(), width.item()) == (pytest.approx(2 / 3), 1.0)
+    assert [judged(np.array([[[0.0]], [[2.0]]]), np.array([[v]]))[0].item() for v in (-1.0, 1.0, 3.0)] == [0, 1, 0]
+
+
+class Limited(Noisy):
+    """The robot goes no further than 1."""
+
+    def read(self, episode, key, frames, size=None):
+        found = super().read(episode, key, frames, size)
+        return found.clip(-1, 1) if key == "action" else found
+
+
+def test_samples_beyond_what_the_robot_does_count_as_at_its_limit(answering) -> None:
+    model = recipe().fit(Limited().without(HELD)).build()
+    answering(lambda model, query, *, noise, **_: {"action": model.codec("action").encode(noise["action"])})
+    found = calibration(probing(model, Limited(), windows=40))
+    assert "not told apart from 90%" in found["notes"][0]
+    errors = found["rows"]["policy"]["errors"]
+    assert errors["action.coverage"]["mean"] == pytest.approx(0.9, abs=0.05)
+    spread = Limited().without(HELD)
+    std = np.concatenate(list(spread.column("action"))).std(0).mean()
+    assert errors["action.width"]["mean"] <= 2 / std + 1e-6
 
 
 STARTS = tuple(Start("square", (level,), i) for i, level in enumerate((0.1, 0.25, 0.4, 0.55)))

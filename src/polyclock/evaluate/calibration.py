@@ -14,10 +14,11 @@ from .scores import Scores
 
 SAMPLES, LEVEL = 19, 0.9
 LABEL = "policy"
-Limits = tuple[np.ndarray, np.ndarray]
+Judged = tuple[np.ndarray, np.ndarray]
 WHAT = (
     f"Share of recorded action numbers that lie between the least and the largest of {SAMPLES} sampled ones. Draws "
-    f"from the true distribution hold a further draw in exactly {LEVEL:.0%} of cases."
+    f"from the true distribution hold a further draw in exactly {LEVEL:.0%} of cases; of equal numbers each is as "
+    "likely to be the outermost. All are moved into the range of the training data first."
 )
 
 
@@ -37,39 +38,46 @@ def calibration(probing: Probing) -> Plain:
             truth[place] = {n: batch.tensor(n)[j, f:].numpy() for n, f in policy.wanted.items()}
     scores, strangers = probing.scores(), probing.held.strangers(probing.seed, list(drawn))
     for name in policy.wanted:
-        sets = {p: (d[name].min(0), d[name].max(0)) for p, d in drawn.items()}
-        usual = _usual(probing, name)
+        column = np.concatenate(list(probing.reference.training.column(probing.reference.signals[name].key)))
+        least, most = (limit.astype(np.float32) for limit in (column.min(0), column.max(0)))
+        sets, true = ({p: v[name].clip(least, most) for p, v in values.items()} for values in (drawn, truth))
+        usual = np.quantile(column, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         chosen = {
-            MODEL: sets,
-            f"training {LEVEL:.0%} range": dict.fromkeys(sets, usual),
+            MODEL: {p: judged(samples, true[p]) for p, samples in sets.items()},
+            f"training {LEVEL:.0%} range": {p: _within(usual[0], usual[1], t) for p, t in true.items()},
         }
         if policy.control:
-            chosen[policy.control] = {p: sets[strangers[p]] for p in sets if p in strangers}
+            chosen[policy.control] = {p: judged(sets[strangers[p]], true[p]) for p in sets if p in strangers}
         for series, mine in chosen.items():
-            _put(scores, series, name, mine, {p: t[name] for p, t in truth.items()})
+            _put(scores, series, name, mine)
     found = probing.found(WHAT, scores, samples=SAMPLES, nominal=LEVEL)
     rows = found["rows"][LABEL]["errors"]
     found["notes"] += [_said(name, rows[f"{name}.coverage"]) for name in policy.wanted]
     return found
 
 
-def _usual(probing: Probing, name: str) -> Limits:
-    """The quantiles of each dimension over the training frames."""
-    key = probing.reference.signals[name].key
-    rows = np.concatenate(list(probing.reference.training.column(key)))
-    return np.quantile(rows, (1 - LEVEL) / 2, axis=0), np.quantile(rows, (1 + LEVEL) / 2, axis=0)
+def judged(samples: np.ndarray, true: np.ndarray) -> Judged:
+    """Samples (n, T', C) and the truth (T', C) -> how far it lies inside their set and how wide that is, (T', C) each.
+
+    Inside is 1, outside 0. At an end of the set, among b samples as large, the truth is the outermost of b + 1 with
+    probability 1 / (b + 1): so much is taken off. Then draws of one distribution hold one more in exactly
+    1 - 2 / (n + 1) of cases, be it in steps or cut off at a limit of the robot.
+    """
+    ends = 2.0 - (samples < true).any(0) - (samples > true).any(0)
+    return 1 - ends / (1 + (samples == true).sum(0)), samples.max(0) - samples.min(0)
 
 
-def _put(
-    scores: Scores, series: str, name: str, sets: Mapping[Place, Limits], truth: Mapping[Place, np.ndarray]
-) -> None:
+def _within(low: np.ndarray, high: np.ndarray, true: np.ndarray) -> Judged:
+    """The same of an interval, ends included."""
+    return ((low <= true) & (true <= high)).astype(np.float64), np.broadcast_to(high - low, true.shape)
+
+
+def _put(scores: Scores, series: str, name: str, sets: Mapping[Place, Judged]) -> None:
     """Coverage and width of sets, each window's, over the dimensions that move."""
     std = scores.reference.spreads[name].std.numpy().astype(np.float64)
     used = std > 0
-    inside, width = [], []
-    for place, (low, high) in sets.items():
-        inside.append(((low <= truth[place]) & (truth[place] <= high))[..., used].mean())
-        width.append(((high - low)[..., used] / std[used]).mean())
+    inside = [held[..., used].mean() for held, _ in sets.values()]
+    width = [(wide[..., used] / std[used]).mean() for _, wide in sets.values()]
     scores.put(LABEL, series, f"{name}.coverage", list(sets), np.array(inside))
     scores.put(LABEL, series, f"{name}.width", list(sets), np.array(width))
 

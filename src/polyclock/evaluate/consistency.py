@@ -15,6 +15,7 @@ WHAT = (
     "predicted for (forward) or with (joint)."
 )
 TRUE = "the recorded video"
+READING = 1  # the turn of the inverse model: actions must not agree with a film's because both began as the same noise
 
 
 def consistency(probing: Probing) -> Plain:
@@ -46,7 +47,7 @@ def _forward(
     told = _read_off(asking, inverse, asking.ask(forward))
     add = _adder(scores, asking, inverse, label)
     add(MODEL, told, true, None)
-    add(TRUE, asking.ask(inverse), true, None)
+    add(TRUE, asking.ask(inverse, turn=READING), true, None)
     add("mean action", mean, true, None)
     if keep:
         other = asking.ask(forward, others.values(forward.varied))
@@ -83,4 +84,4 @@ def _adder(scores: Scores, asking: Asking, inverse: Question, label: str):
 def _read_off(asking: Asking, inverse: Question, film: Answer) -> Answer:
     """The inverse model's actions for predicted pictures film[name] (B, T', H, W, C)."""
     instead: dict[str, Tensor | list[str]] = {n: asking.encoded(n, film[n]) for n in inverse.varied}
-    return asking.ask(inverse, instead)
+    return asking.ask(inverse, instead, turn=READING)
