@@ -16,8 +16,10 @@ from rich.console import Console
 
 from moving import FPS, Moving, Oracle, recipe
 from polyclock.data import open_dataset
-from polyclock.evaluate import evaluate, show
+from polyclock.evaluate import evaluate, questions, show
+from polyclock.evaluate.asking import Asking
 from polyclock.evaluate.held_out import HeldOut
+from polyclock.evaluate.table import errors
 from polyclock.recipes import uwm
 
 pytest.importorskip("torchmetrics")
@@ -169,6 +171,21 @@ def test_a_window_s_noise_does_not_depend_on_which_others_are_asked(model, oracl
     assert torch.equal(oracle.asked[-1][2], every[4::2])  # four windows of each episode
 
 
+def test_pictures_of_any_size_are_as_large_as_the_data(oracle) -> None:
+    made = recipe()
+    video = replace(made.modalities["video"], shape=(2, None, None, 3))
+    made = replace(made, modalities=made.modalities | {"video": video}).fit(Moving().without(HELD))
+    oracle.model = made.build()
+    held = HeldOut(Moving(), made.signals(), ["action", "video"], [3], stride=20)
+    asking = Asking(oracle.model, held.places, held.gather(held.places))
+    assert asking._shape("video") == [2, 16, 16, 3] and asking._shape("action") == [4, 2]
+    (question,) = (q for q in questions(oracle.model, FPS)[0] if q.name == "forward")
+    assert asking.ask(question)["video"].shape == (len(held.places), 2, 16, 16, 3)
+    blind = Asking(oracle.model, held.places, held.gather(held.places, ["action", "camera", "state"]))
+    with pytest.raises(ValueError, match="the size of 'video' is open, .*, and the data do not show it"):
+        blind.ask(question)
+
+
 def test_data_without_actions(model) -> None:
     found = evaluate(model, Moving(actions=False), episodes=[3], stride=20, steps=1, resamples=100)
     assert list(found["questions"]) == ["video"]
@@ -181,6 +198,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(model) -> None:
         evaluate(model, Moving(), episodes=[3], only=["forwards"])
     with pytest.raises(ValueError, match="no episode is left"):
         evaluate(model, Moving().only([3]), episodes=[3])
+    for name in ("stride", "windows", "steps", "batch_size", "probe_windows", "starts", "resamples"):
+        for count in (0, -1):
+            with pytest.raises(ValueError, match=f"^{name}={count}; needed: 1 or more$"):
+                evaluate(model, Moving(), episodes=[3], **{name: count})
     short = Moving(tuple(replace(e, length=4) for e in Moving().episodes))
     with pytest.raises(ValueError, match="it spans 5 data frames, and the longest of the held-out episodes has 4"):
         evaluate(model, short, episodes=[3])
@@ -193,6 +214,20 @@ def test_the_document_is_printed(model, oracle) -> None:
     text = console.export_text()
     assert "copy current state" in text and "forward with shuffled actions" in text and "no effect seen" in text
     assert "does not beat copy last frame" in text
+
+
+def test_a_baseline_has_one_row_or_rows_of_its_own() -> None:
+    """A row holds the numbers of one question alone, also where some of them agree."""
+
+    def row(mean: float) -> dict:
+        return {"mean": mean, "low": None, "high": None}
+
+    beside = [{"video.mse": row(1), "video.ssim": row(v)} for v in (2, 2, 3)]
+    asked = {q: {"errors": {"video.mse": row(0)}, "beside": {"copy": b}} for q, b in zip("abc", beside, strict=True)}
+    (grid,) = errors({"questions": asked})
+    assert grid.columns == ("question", "mse", "ssim")
+    assert grid.rows[:3] == (("a", "0", "-"), ("b", "0", "-"), ("c", "0", "-"))
+    assert grid.rows[3:] == (("copy", "1", "2"), ("c, copy", "1", "3")) and grid.quiet == (False,) * 3 + (True,) * 2
 
 
 def test_the_uwm_recipe_on_a_real_robot(real_data: Path) -> None:

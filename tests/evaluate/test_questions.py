@@ -153,6 +153,17 @@ def test_queries_that_the_law_trains_are_asked_word_for_word() -> None:
     assert not any("depth from video" in s for s in skipped)
 
 
+def test_a_trained_query_that_cannot_be_measured_is_said() -> None:
+    law = Mixture(
+        *[(1.0, Task(q)) for q in ("video[1:3] | video[:1], text", "action[k:] | action[:k]", "depth | video")]
+    )
+    made, kinds = tabletop_like(law)
+    found, skipped = questions(made.build(), 2.0, (), kinds)
+    assert {q.name: q.query for q in found} == {"depth from video": "depth | video"}
+    assert "`video[1:3] | video[:1], text` is not asked: only frames up to a window's end are measured" in skipped
+    assert skipped.count("`action[k:] | action[:k]` is not asked: k can be any number") == 1
+
+
 def test_plain_questions_stand_beside_the_trained_ones_where_the_law_trains_everything() -> None:
     made, kinds = tabletop_like(Mixture((1.0, PerFrame()), *TRAINED.entries))
     names = {q.name for q in questions(made.build(), 2.0, (), kinds)[0]}

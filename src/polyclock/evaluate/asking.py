@@ -42,10 +42,18 @@ class Asking:
         """
         model, dice = self.model, self._dice(turn)
         values = self.values((*question.given, *question.conditions)) | dict(instead or {})
-        shapes = {n: [int(s or 0) for s in model.modalities[n].shape] for n in question.tokens}
-        noise = {n: dice.normal(f"start.{n}", *shape) for n, shape in shapes.items()}
+        noise = {n: dice.normal(f"start.{n}", *self._shape(n)) for n in question.tokens}
         out = sample(model, question.query, steps=self.steps, seed=self.seed, noise=noise, decode=False, **values)
         return {n: model.codec(n).decode(out[n]).cpu() for n in question.wanted}
+
+    def _shape(self, name: str) -> list[int]:
+        """(T, *S, C) of a modality; what the model leaves open is as the data have it. Errors: they lack it."""
+        shape, here = self.model.modalities[name].shape, self.latent.values.get(name)
+        if None in shape and isinstance(here, Tensor) and len(here):
+            return list(here.shape[1:])
+        if None in shape:
+            raise ValueError(f"the size of {name!r} is open, {shape}, and the data do not show it")
+        return [int(n or 0) for n in shape]
 
     def values(self, names: Sequence[str]) -> dict[str, Tensor | list[str]]:
         """name -> what `ask` gives: latents of modalities, raw values of conditions (these are always taken raw)."""

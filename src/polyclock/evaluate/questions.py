@@ -67,8 +67,8 @@ def questions(
         if c.required and name in absent:
             raise ValueError(f"the model must be given {name!r} (column {c.key or name!r}), which the data lack")
     plan = _Plan(model, fps, absent, kinds or kinds_of(model))
-    trained = plan.trained()
-    asked, skipped = {q.name: q for q in trained}, []
+    trained, skipped = plan.trained()
+    asked = {q.name: q for q in trained}
     for name, wanted, given in plan.list():
         if name in asked or any(set(wanted) <= plan.heads(q.wanted) and set(given) == set(q.of) for q in trained):
             continue
@@ -139,12 +139,18 @@ class _Plan:
             return "maps"
         return " and ".join("actions" if h == self.action else h for h in self.members if h in groups)
 
-    def trained(self) -> list[Question]:
-        """The queries that the law trains, as far as the data have what they give and something of what they want."""
-        model, found = self.model, {}
+    def trained(self) -> tuple[list[Question], list[str]]:
+        """The queries that the law trains, as far as the data have what they give and something of what they want.
+
+        Then a sentence for each that is not asked all the same.
+        """
+        model, found, skipped = self.model, {}, []
         for pattern in model.patterns or ():
             try:
                 query = Query.parse(pattern.label)
+                if query.free:
+                    skipped.append(f"`{query.text}` is not asked: {', '.join(query.free)} can be any number")
+                    continue
                 roles = absent_rivals(query.roles(model.modalities, model.conditions), model)
             except ValueError:  # a law that is no query calls its pattern something else
                 continue
@@ -153,12 +159,20 @@ class _Plan:
                 continue
             whole = [n for n in given if set(roles[n]) == {Role.GIVEN}]
             wanted = self.heads([n for n, frames in roles.items() if Role.WANT in frames])
-            if wanted:
+            if wanted and not self._last(roles):
+                skipped.append(f"`{query.text}` is not asked: only frames up to a window's end are measured")
+            elif wanted:
                 of = tuple(h for h in self.members if h in self.heads(whole))
                 named = query.given_conditions(model.conditions)
                 question = self._question(self.name(wanted, of), query.text, roles, of, named)
                 found.setdefault(question.name, question.without([c for c in named if c not in self.conditions]))
-        return list(found.values())
+        return list(found.values()), list(dict.fromkeys(skipped))
+
+    def _last(self, roles: Roles) -> bool:
+        """Whether all frames behind the first one that is wanted are wanted too."""
+        here = [roles[n] for ns in self.members.values() for n in ns]
+        wanted = [frames[frames.index(Role.WANT) :] for frames in here if Role.WANT in frames]
+        return all(set(frames) == {Role.WANT} for frames in wanted)
 
     def question(self, name: str, wanted: tuple[str, ...], given: tuple[str, ...]) -> Question | str:
         """The question, or why it cannot be asked."""

@@ -30,17 +30,17 @@ def grids(document: Mapping[str, Any]) -> list[Grid]:
 
 def errors(document: Mapping[str, Any]) -> list[Grid]:
     """One grid per modality: a row per question, then what stands beside; cells "mean (low to high)"."""
-    rows: dict[str, dict[str, dict[str, str]]] = {}
-    loud: set[tuple[str, str]] = set()
+    every: dict[tuple[str, str, str], dict[str, str]] = {}
     for question, series, key, found in _errors(document):
         modality, kind = key.rsplit(".", 1)
-        label, text = series or question, cell(found)
-        if not series:
-            loud.add((modality, label))
+        every.setdefault((modality, question, series), {})[kind] = cell(found)
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    loud = {(modality, question) for modality, question, series in every if not series}
+    for (modality, question, series), cells in every.items():
+        mine = rows.setdefault(modality, {})
         # A baseline is one row where it is the same beside every question.
-        if rows.get(modality, {}).get(label, {}).get(kind, text) != text:
-            label = f"{question}, {series}"
-        rows.setdefault(modality, {}).setdefault(label, {})[kind] = text
+        if mine.setdefault(series or question, cells) != cells:
+            mine[f"{question}, {series}"] = cells
     out = []
     for modality, series in rows.items():
         kinds = tuple(dict.fromkeys(kind for cells in series.values() for kind in cells))
