@@ -2,7 +2,7 @@
 
 McNemar's exact test looks at a fixed number of pairs. `Sequential` may be looked at after every episode: it bets
 against "the share is at most p0" with likelihood ratios averaged over the shares above p0. That average is a
-supermartingale where the claim is true, so it ever exceeds 1 / alpha with probability alpha at most (Ville 1939;
+supermartingale where the claim is true, so it ever exceeds 2 / alpha with probability alpha / 2 at most (Ville 1939;
 Robbins 1970, "Statistical methods related to the law of the iterated logarithm"), however long one looks.
 """
 
@@ -61,14 +61,15 @@ class Pairs:
         """95 % interval of the difference, from Wilson's intervals of both shares and their correlation.
 
         Newcombe (1998), "Improved confidence intervals for the difference between binomial proportions based on paired
-        data", method 10 without its continuity correction of the correlation.
+        data", method 10: a correlation above 0 is corrected for continuity, towards 0.
         """
         n = self.number
         won, lost = self.both + self.first, self.both + self.second
         (low_a, high_a), (low_b, high_b) = wilson(won, n), wilson(lost, n)
         a, b = won / n, lost / n
         spread = math.sqrt(won * (n - won) * lost * (n - lost))
-        phi = (self.both * self.neither - self.first * self.second) / spread if spread else 0.0
+        product = self.both * self.neither - self.first * self.second
+        phi = (max(0.0, product - n / 2) if product > 0 else product) / spread if spread else 0.0
         below = (a - low_a) ** 2 - 2 * phi * (a - low_a) * (high_b - b) + (high_b - b) ** 2
         above = (high_a - a) ** 2 - 2 * phi * (high_a - a) * (b - low_b) + (b - low_b) ** 2
         return a - b - math.sqrt(max(0.0, below)), a - b + math.sqrt(max(0.0, above))
@@ -108,9 +109,9 @@ class Verdict:
 class Sequential:
     """A test of whether a share lies above or below `threshold`, good to be looked at after every outcome.
 
-    Where the share is at most the threshold it ever says "above" with probability `alpha` at most, and likewise
-    "below" where it is at least the threshold. For two policies on the same starts the outcomes are those of the
-    discordant pairs (`discordant`) and the threshold is 1/2.
+    Whatever the share, it ever says what is wrong with probability `alpha` at most: half of it goes to "above", where
+    the share is at most the threshold, half to "below", where it is at least that. For two policies on the same starts
+    the outcomes are those of the discordant pairs (`discordant`) and the threshold is 1/2.
     """
 
     threshold: float = 0.5
@@ -126,7 +127,7 @@ class Sequential:
         """The verdict at the first outcome that decides, in their order; later ones change nothing."""
         won = np.asarray(outcomes, bool)
         above, below = self._evidence(won), Sequential(threshold=1 - self.threshold)._evidence(~won)
-        limit = math.log(1 / self.alpha)
+        limit = math.log(2 / self.alpha)
         decided = np.flatnonzero((above >= limit) | (below >= limit))
         trials = int(decided[0]) + 1 if len(decided) else len(won)
         best = [float(max(0.0, e[:trials].max(initial=0.0))) for e in (above, below)]
