@@ -176,21 +176,24 @@ def test_a_run_is_measured_and_reported(
     assert found["data"]["windows"] == 4 and list(found["probes"]) == ["consistency", "calibration"]
     assert found["data"]["episodes"] == [2] and found["about"]["step"] == 4
     assert {"policy", "forward"} <= set(found["questions"]) and "action.error" in found["questions"]["policy"]["errors"]
+    assert found["notes"][0].startswith("the checkpoint is the best of its run on the episodes asked about")
     # A run without a note of what it held out, a model folder say, must be told.
     assert "name them: --episodes" in sentence(capsys, "evaluate", run / "model", "--data", data)
     assert main(["evaluate", str(run), "--data", str(data), "--episodes", "1", "--only", "policy", "--steps", "1",
                  "--probes", "none", "--out", str(tmp_path / "seen.json")]) == 0  # fmt: skip
-    assert "was trained on episode 1" in capsys.readouterr().err
+    notes = json.loads((tmp_path / "seen.json").read_text())["notes"]
+    assert notes[0] == "the run was trained on episode 1 of those asked about" and "checkpoint" not in notes[1]
     assert "Did you mean 'policy'" in sentence(capsys, *words, "--only", "polcy")
     # Another data set is held out as a whole.
     toy.write(tmp_path / "other", episodes=2)
     other = ["evaluate", str(run), "--data", str(tmp_path / "other"), "--only", "policy", "--steps", "1", "--windows",
              "4", "--probes", "none", "--json", "--out", str(tmp_path / "other.json")]  # fmt: skip
     assert main([*other, "--training", str(data)]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["data"]["episodes"] == [0, 1] and "other data" not in said.err
-    assert main([*other, "--episodes", "0", "--training", str(tmp_path / "other")]) == 0
-    assert "--training names other data than the run was trained on" in capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"]["episodes"] == [0, 1] and not any("other data" in note for note in found["notes"])
+    assert "the same data as --data" in sentence(capsys, *other, "--training", tmp_path / "other")
+    assert main([*other, "--episodes", "0"]) == 0
+    assert "other data than the run was trained on" in json.loads(capsys.readouterr().out)["notes"][0]
     assert "unknown probe 'horizons'" in sentence(capsys, *words, "--probes", "horizons")
     assert "--world metaworld/TASK" in sentence(capsys, *words, "--probes", "counterfactual")
     assert "unknown world 'mars'" in sentence(capsys, *words, "--world", "mars")

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 TEXT = """Ask a run its questions (policy, forward, inverse, video, joint, ...) about held-out episodes, and measure the
 answers beside simple baselines and beside those to shuffled inputs, with paired 95 % intervals. docs/evaluation.md says
 what each number is. The document is written to RUN/evaluation.json or --out."""
+INSTEAD = "the episodes that are not asked about stand for its training data"
+UNKNOWN = "the run does not say which episodes it was trained on, so it may have seen those asked about"
+CHOSEN = (
+    "the checkpoint is the best of its run on the episodes asked about, which flatters it; --checkpoint last was not "
+    "chosen by them"
+)
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,6 +38,8 @@ def run(words: Sequence[str]) -> int:
 
     dataset = open_dataset(args["data"])
     apart = open_dataset(args["training"]) if args["training"] else None
+    if apart is not None and apart.fingerprint == dataset.fingerprint:
+        raise ValueError("--training names the same data as --data, of which some were held out; leave --training out")
     began_with = run_folder.started_with(args["run"]).get("facts", {}).get("data", {})
     if args["episodes"]:
         episodes = numbers(args["episodes"])
@@ -40,11 +48,14 @@ def run(words: Sequence[str]) -> int:
         episodes = [e.index for e in dataset.episodes] if apart else began_with.get("held_out")
     if not episodes:
         raise ValueError(f"{args['run']} does not say which episodes were held out; name them: --episodes 3,7-9")
+    training, notes = trained_on(dataset, began_with, episodes) if apart is None else trained_apart(apart, began_with)
+    if apart is None and training and found.which == "best" and set(episodes) & set(began_with.get("held_out", [])):
+        notes.append(CHOSEN)
     document = evaluate(
         model,
         dataset,
         episodes=episodes,
-        training=trained_on(dataset, began_with, episodes) if apart is None else trained_apart(apart, began_with),
+        training=training,
         only=named(args["only"]) if args["only"] else None,
         stride=args["stride"],
         windows=args["windows"],
@@ -57,6 +68,7 @@ def run(words: Sequence[str]) -> int:
         seed=args["seed"],
         about={"model": str(found.folder), "sha256": found.sha256, "step": found.step, "date": time.strftime("%F")},
     )
+    document["notes"] = [*notes, *document["notes"]]
     out = Path(args["out"]) if args["out"] else Path(args["run"]) / "evaluation.json"
     write_json(out, document)
     if args["json"]:
@@ -67,34 +79,29 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def trained_on(dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[int]) -> Dataset | None:
-    """The episodes that the run was trained on; None where this is another data set, told as a note."""
-    from ..cli import say
-
-    there = {e.index for e in dataset.episodes}
+def trained_on(
+    dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[int]
+) -> tuple[Dataset | None, list[str]]:
+    """The episodes that the run was trained on, with notes; None where they are not these data's, or not known."""
     trained = began_with.get("episodes", [])
-    if not trained or not there.issuperset(trained):
-        return None
-    same = dataset.only(trained)
-    if same.fingerprint != began_with["fingerprint"]:
-        say("note: these are other data than the run was trained on")
-        return None
+    if not trained:
+        return None, [UNKNOWN]
+    same = dataset.only(trained) if {e.index for e in dataset.episodes}.issuperset(trained) else None
+    if same is None or same.fingerprint != began_with["fingerprint"]:
+        return None, [f"these are other data than the run was trained on; {INSTEAD}"]
     seen = sorted(set(trained) & set(episodes))
-    if seen:
-        say(f"note: the run was trained on episode {seen[0]}{f' and {len(seen) - 1} more' if len(seen) > 1 else ''}")
-    return same
+    more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+    return same, [f"the run was trained on episode {seen[0]}{more} of those asked about"] if seen else []
 
 
-def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> Dataset:
-    """The episodes of a data set of its own that the run was trained on; all, told as a note, where they are others."""
-    from ..cli import say
-
-    there = {e.index for e in apart.episodes}
+def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> tuple[Dataset, list[str]]:
+    """The episodes of a data set of its own that the run was trained on; all, with a note, where they are others."""
     trained = began_with.get("episodes", [])
-    same = apart.only(trained) if trained and there.issuperset(trained) else apart
-    if same.fingerprint != began_with.get("fingerprint"):
-        say("note: --training names other data than the run was trained on")
-    return same
+    if not trained:
+        return apart, [UNKNOWN]
+    same = apart.only(trained) if {e.index for e in apart.episodes}.issuperset(trained) else apart
+    other = same.fingerprint != began_with["fingerprint"]
+    return same, ["--training names other data than the run was trained on"] if other else []
 
 
 def named(words: str) -> tuple[str, ...]:

@@ -47,7 +47,10 @@ def train(
         recipe = recipe.fit(rest)
     signals = recipe.signals()
     validation = Windows(dataset.only(held), signals, stride) if held else None
-    facts = {"fingerprint": rest.fingerprint, "held_out": list(held), "stride": stride}
+    facts = {
+        "fingerprint": rest.fingerprint, "episodes": [e.index for e in rest.episodes], "held_out": list(held),
+        "stride": stride,
+    }  # fmt: skip
     job = recipe_job(recipe, Windows(rest, signals, stride), validation, data=facts)
     return run(job, training, out, device=device, tensorboard=tensorboard)
 
