@@ -184,7 +184,7 @@ def _verdicts(document: Mapping[str, Any]) -> list[Markup]:
         word = element(
             "span", said.get(one["word"], one["word"]), class_=f"verdict {moods.get(one['word'], '')}".strip()
         )
-        rows.append((task, word, one["trials"], f"{min(one['p_above'], one['p_below']):.3g}"))
+        rows.append((task, word, one["trials"], f"{min(1.0, 2 * min(one['p_above'], one['p_below'])):.3g}"))
     return [element("p", lead), table(("task", "verdict", counted, "p, good at any moment"), rows)]
 
 
