@@ -31,7 +31,14 @@ OCTO = "octo_bridge_debug/tests/debug_dataset/bridge_dataset/1.0.0"
 FEATURES = declare(
     {
         "action": tensor(7, dtype="float64"),
-        "observation": group({"front": image(12, 16, 3), "wrist": image(12, 12, 3), "state": tensor(5)}),
+        "observation": group(
+            {
+                "front": image(12, 16, 3),
+                "wrist": image(12, 12, 3),
+                "state": tensor(5),
+                "depth": image(4, 5, 1, dtype="uint16"),
+            }
+        ),
         "is_last": tensor(dtype="bool"),
         "counts": tensor(2, dtype="int32"),
         "mask": tensor(3, dtype="uint8", encoding="bytes"),
@@ -52,12 +59,14 @@ def records(lengths: tuple[int, ...], seed: int = 0) -> tuple[list[bytes], dict[
         last = np.arange(n) == n - 1
         counts = np.stack([np.arange(n) - 3, np.arange(n) * 10**8], -1)
         mask = np.random.default_rng(i).integers(0, 9, (n, 3), dtype=np.uint8)
+        depth = np.random.default_rng(i).integers(0, 2**16, (n, 4, 5, 1), dtype=np.uint16)
         field = np.random.default_rng(i).normal(size=(n, 2, 3)).astype(np.float32)
         features = {
             "steps/action": c["action"],
             "steps/observation/front": [png(p) for p in c["front"]],
             "steps/observation/wrist": [png(p) for p in c["wrist"]],
             "steps/observation/state": c["state"],
+            "steps/observation/depth": [png(p) for p in depth],
             "steps/is_last": last,
             "steps/counts": counts,
             "steps/mask": [m.tobytes() for m in mask],
@@ -73,6 +82,7 @@ def records(lengths: tuple[int, ...], seed: int = 0) -> tuple[list[bytes], dict[
             FRONT: c["front"],
             WRIST: c["wrist"],
             "observation.state": c["state"],
+            "observation.depth": depth,
             "is_last": last[:, None],
             "counts": counts.astype(np.int32),
             "mask": mask,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from polyclock.commands import data as data_command
 from polyclock.data import UntidyData, open_dataset
 from polyclock.data.formats import robomimic
+from polyclock.data.formats.options import parse_part
 from polyclock.data.formats.recordings import fitted
 from polyclock.data.verify import verify
 
@@ -82,6 +83,7 @@ def test_a_file_is_read_as_it_lies(tmp_path: Path, packing: dict) -> None:
     assert facts.columns == {k: v.shape[1:] for k, v in truth[0].items()} | {"task": ()}
     assert [len(c) for c in dataset.column("action")] == [9, 5, 7]
     assert [e.index for e in dataset.without([1]).episodes] == [0, 2]
+    assert parse_part("a.b[:3]@euler:XYZ-6d") == parse_part(str(parse_part("a.b[:3]@euler:XYZ-6d")))
     assert dataset.only([1]).fingerprint != dataset.fingerprint == open_dataset(tmp_path / "one.hdf5").fingerprint
     assert verify(tmp_path / "one.hdf5") == []
 
@@ -314,9 +316,10 @@ def test_verify_names_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_info_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "one.hdf5")
-    assert data_command.run(["info", f"{tmp_path}/one.hdf5?state=ee_pos"]) == 0
+    assert data_command.run(["info", f"{tmp_path}/one.hdf5?state=ee_pos,ee_pos[1:]&flip=all"]) == 0
     said = capsys.readouterr().out
-    assert "robomimic HDF5" in said and "open the top drawer" in said and "observation.state  3" in said
+    assert "robomimic HDF5" in said and "open the top drawer" in said and "observation.state  5" in said
+    assert "flip  all" in said and "state  ee_pos, ee_pos[1:]" in said
     assert data_command.run(["show", f"{tmp_path}/one.hdf5", "--out", str(tmp_path / "out"), "--episode", "2"]) == 0
     assert (tmp_path / "out" / f"episode-000002-{FRONT}.png").is_file()
 

@@ -50,7 +50,7 @@ def open_dataset(path: str | Path, **options: Any) -> Dataset:
 
 def find_store(root: Path) -> tuple[tuple[str, ...], Callable[..., Store]] | None:
     """(options, reader) of the format that lies at `root` and takes options; None where none does."""
-    if not (root.is_dir() or root.is_file()):
+    if not (root.is_dir() or root.is_file()) or (root / "meta" / "info.json").is_file():
         return None
     return next(((possible, reader) for there, possible, reader in STORES if there(root)), None)
 

@@ -15,18 +15,20 @@ from rich.table import Table
 
 from . import dense
 from .colours import labels, paint, ramp, skeletons
+from .formats.recordings import Recordings
 from .opening import open_dataset
 from .source import Dataset, UntidyData, spans
 
 TILES = (4, 3)  # columns and rows of a sheet
 WIDTH = 240  # pixels of one tile
 PLOT = (960, 240)
+CURVES = 2000  # numbers of a frame beyond which an (H, W, C) column is drawn as pictures
 COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 INK, PAPER, FAINT = (30, 30, 30), (255, 255, 255), (225, 225, 225)
 
 
 def info(path: str | Path) -> dict[str, Any]:
-    """Facts of a data set as plain data: format, episodes, frames, seconds, fps, cameras, columns, tasks, dense, notes.
+    """Facts of a data set as plain data: format, episodes, frames, fps, cameras, columns, tasks, options, notes, ...
 
     Errors: ValueError where nothing that can be read lies at `path`.
     """
@@ -48,6 +50,7 @@ def info(path: str | Path) -> dict[str, Any]:
         "columns": {key: list(shape) for key, shape in facts.columns.items() if key not in facts.cameras},
         "tasks": list(facts.tasks),
         "dense": _notes(dataset),
+        "options": dataset.options.said() if isinstance(dataset, Recordings) else {},
         "fingerprint": dataset.fingerprint,
         "notes": [str(w.message) for w in said if issubclass(w.category, UntidyData)],
     }
@@ -74,7 +77,8 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         if not dataset.has(number, key) or key == "task":
             continue
         kind = notes.get(key, {}).get("kind")
-        if kind in dense.PLANES or (len(shape) == 3 and key in dataset.facts.cameras):
+        wide = None not in shape and math.prod(int(n or 0) for n in shape) > CURVES
+        if kind in dense.PLANES or (len(shape) == 3 and (key in dataset.facts.cameras or wide)):
             picture = _sheet(dataset, number, one.length, key, kind)
         elif kind == "skeleton":
             picture = _skeletons(dataset, number, one.length, key, notes[key])
@@ -103,6 +107,8 @@ def summary(facts: dict[str, Any]) -> Table:
         table.add_row("task", sentence)
     if len(facts["tasks"]) > 5:
         table.add_row("", f"and {len(facts['tasks']) - 5} more")
+    for name, value in facts["options"].items():
+        table.add_row("option", f"{name}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
     for note in facts["notes"]:
         table.add_row("note", note)
     return table

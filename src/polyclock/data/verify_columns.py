@@ -47,7 +47,8 @@ def _verified(dataset: Recordings) -> list[Problem]:
             if not dataset.has(episode.index, key):
                 continue
             for frame, what in _faults(dataset, episode, key):
-                what = what.removeprefix(f"{dataset.name}, episode {episode.index}: ").replace(f"{store.root}/", "")
+                for known in (f"{dataset.name}, episode {episode.index}: ", f"{store.root}: ", f"{store.root}/"):
+                    what = what.replace(known, "")
                 problems.append(Problem(_short(file, store.root), episode.index, frame, what))
     return sorted(problems, key=lambda p: (p.note, p.file, p.episode or 0, p.frame or 0))
 

@@ -36,6 +36,11 @@ class Part:
     target: str | None = None
     order: str = "xyz"
 
+    def __str__(self) -> str:
+        limits = ("" if n is None else str(n) for n in (self.start, self.stop))
+        taken = "" if self.start is self.stop is None else f"[{':'.join(limits)}]"
+        return f"{self.column}{taken}" + (f"@{self.source}:{self.order}-{self.target}" if self.source else "")
+
     def of(self, rows: np.ndarray) -> np.ndarray:
         """(n, *S) as stored -> (n, C) float32. Errors: ValueError where the numbers do not suffice."""
         flat = rows.reshape(len(rows), -1)
@@ -68,7 +73,7 @@ class Options:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("state", "action") and value:
-                value = [{k: v for k, v in vars(part).items() if v is not None} for part in value]
+                value = [str(part) for part in value]
             if value is not None:
                 plain[field.name] = list(value) if isinstance(value, tuple) else value
         return plain

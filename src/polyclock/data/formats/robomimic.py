@@ -15,7 +15,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import missing, unknown
-from ..source import Episode
+from ..source import TABLE_SUFFIXES, VIDEO_SUFFIXES, Episode
 from .options import Options
 from .recordings import is_picture, merged, named
 
@@ -25,8 +25,10 @@ OPEN = 32  # files kept open
 
 
 def is_demonstrations(root: Path) -> bool:
-    """Whether this is an HDF5 file or a folder of them."""
-    return bool(_paths(root))
+    """Whether this is an HDF5 file or a folder of them; one with videos or tables too is a folder of those."""
+    others = TABLE_SUFFIXES + VIDEO_SUFFIXES
+    mixed = root.is_dir() and any(p.suffix.lower() in others for p in root.iterdir())
+    return bool(_paths(root)) and not mixed
 
 
 def _paths(root: Path) -> list[Path]:
