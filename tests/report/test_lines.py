@@ -75,7 +75,7 @@ def test_a_model_folder_has_a_page_too(run_folder: Path, tmp_path: Path) -> None
     said = words(page)
     assert "shipped" in said and "What should be done now?" in said and "0.1 million numbers" in said
     assert "episode 3; whether the network was trained on them is not known here" in said
-    assert "Clips by the model (sha256" in said and "1 solver steps, seed 0" in said
+    assert "Clips by the model (sha256" in said and "solver steps 1, seed 0" in said
     assert f"This is a model alone, without the checkpoints of its training; sha256 {read(folder).sha256}" in said
     assert "name some with --episodes" in words(write(folder, tmp_path / "b.html", dataset=Moving()))
     # With the record of its training beside it a model says as much as its run.

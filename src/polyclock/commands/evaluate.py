@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,13 @@ def run(words: Sequence[str]) -> int:
         worlds=named(args["world"] or ""),
         starts=args["starts"],
         seed=args["seed"],
-        about={"model": str(found.folder), "sha256": found.sha256, "step": found.step, "date": time.strftime("%F")},
+        about={
+            "command": shlex.join(["polyclock", "evaluate", *words]),
+            "model": str(found.folder),
+            "sha256": found.sha256,
+            "step": found.step,
+            "date": time.strftime("%F"),
+        },
     )
     document["notes"] = [*notes, *document["notes"]]
     out = Path(args["out"]) if args["out"] else Path(args["run"]) / "evaluation.json"

@@ -240,7 +240,7 @@ def _questions(made: lines.Made, how: Asked) -> list[Markup]:
         f"{whose(run, how.dataset, how.data, _shown(found))} Predicted stands above true, at the same moment: drag the "
         "handle, press Play, or use the arrow keys on it. What lies ahead is dim until its time."
     )
-    by = f"Clips by {run.weights}, {how.steps} solver steps, seed {how.seed}."
+    by = f"Clips by {run.weights}; solver steps {how.steps}, seed {how.seed}."
     return [
         element("p", lead),
         element("p", by, class_="quiet"),

@@ -87,7 +87,7 @@ def success(own: Rollout | None, beside: Sequence[Rollout], hint: str) -> list[M
             element("pre", hint),
         ]
     lead = (
-        "An episode is solved if the world says so at any step, from starts that no training episode began from. "
+        "An episode is solved if the world says so at any step. All begin at the published evaluation starts. "
         "Whiskers: Wilson's 95\u00a0% intervals."
     )
     out = [element("p", lead), _bars(every)]
