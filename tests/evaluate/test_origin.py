@@ -24,6 +24,13 @@ def test_the_training_episodes_of_the_same_data() -> None:
     assert same is not None and note == "the run was trained on episode 0 and 1 more of those asked about"
 
 
+def test_a_checkpoint_that_was_chosen_on_the_episodes_asked_about() -> None:
+    assert trained_on(Moving(), RUN, [3], best=True)[1][0].startswith("the checkpoint is the best of its run on")
+    assert trained_on(Moving(), RUN, [3])[1] == []
+    (note,) = trained_on(Moving(), RUN, [1], best=True)[1]
+    assert note.startswith("the run was trained on episode 1")
+
+
 def test_other_data_and_runs_that_do_not_tell_are_noted() -> None:
     for data in (Other(), Moving().only([0, 2])):
         same, (note,) = trained_on(data, RUN, [2])

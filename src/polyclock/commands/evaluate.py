@@ -49,9 +49,10 @@ def run(words: Sequence[str]) -> int:
         episodes = [e.index for e in dataset.episodes] if apart else began_with.get("held_out")
     if not episodes:
         raise ValueError(f"{args['run']} does not say which episodes were held out; name them: --episodes 3,7-9")
-    training, notes = trained_on(dataset, began_with, episodes) if apart is None else trained_apart(apart, began_with)
-    if apart is None and training and found.which == "best" and set(episodes) & set(began_with.get("held_out", [])):
-        notes.append(CHOSEN)
+    if apart is None:
+        training, notes = trained_on(dataset, began_with, episodes, best=found.which == "best")
+    else:
+        training, notes = trained_apart(apart, began_with)
     document = evaluate(
         model,
         dataset,
@@ -87,9 +88,12 @@ def run(words: Sequence[str]) -> int:
 
 
 def trained_on(
-    dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[int]
+    dataset: Dataset, began_with: dict[str, Any], episodes: Sequence[int], best: bool = False
 ) -> tuple[Dataset | None, list[str]]:
-    """The episodes that the run was trained on, with notes; None where they are not these data's, or not known."""
+    """The episodes that the run was trained on, with notes; None where they are not these data's, or not known.
+
+    best: whether the checkpoint is the one with the lowest loss on what the run held out.
+    """
     trained = began_with.get("episodes", [])
     if not trained:
         return None, [UNKNOWN]
@@ -98,7 +102,8 @@ def trained_on(
         return None, [f"these are other data than the run was trained on; {INSTEAD}"]
     seen = sorted(set(trained) & set(episodes))
     more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
-    return same, [f"the run was trained on episode {seen[0]}{more} of those asked about"] if seen else []
+    notes = [f"the run was trained on episode {seen[0]}{more} of those asked about"] if seen else []
+    return same, [*notes, CHOSEN] if best and set(episodes) & set(began_with["held_out"]) else notes
 
 
 def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> tuple[Dataset, list[str]]:

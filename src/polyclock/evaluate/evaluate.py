@@ -75,8 +75,7 @@ def evaluate(
     held = HeldOut(dataset, signals, list(model.modalities), episodes, stride, windows)
     every, skipped = questions(model, fps, held.absent, kinds)
     asked = chosen(every, only)
-    if training is None:
-        training = dataset.without(episodes)
+    training = dataset.without(episodes) if training is None else training
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
