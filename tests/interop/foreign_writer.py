@@ -1,6 +1,6 @@
 """Saves what a checkpoint of theirs may hold as torch saves it, and says what torch finds there again.
 
-Run as a program in a process of its own: it makes up their module of normalisers, and loads with torch's own reader.
+Run as a program, so that torch's own reader works in a process of its own:
 
     python foreign_writer.py FOLDER     writes new.pt and old.pt (both layouts), and new.json and old.json
 """
@@ -11,6 +11,8 @@ import json
 import sys
 import types
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,22 @@ class NestedDictLinearNormalizer(dict):
     """In place of theirs: a dict of normalisers."""
 
 
-def make_up_their_module() -> None:
-    """Both classes become those of their module, for this process and its pickles."""
-    for name in ("datasets", "datasets.utils", MODULE):
-        sys.modules[name] = types.ModuleType(name)
+@contextmanager
+def their_module() -> Iterator[None]:
+    """Both classes are those of their module while this lasts, so that their pickles name it."""
+    names = ("datasets", "datasets.utils", MODULE)
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update({name: types.ModuleType(name) for name in names})
     for kind in (LinearNormalizer, NestedDictLinearNormalizer):
         kind.__module__ = MODULE
         setattr(sys.modules[MODULE], kind.__name__, kind)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
 
 
 def contents() -> dict:
@@ -100,11 +111,11 @@ def plain(value: object) -> list:
 
 
 def main(folder: Path) -> None:
-    make_up_their_module()
     for name, zipped in (("new", True), ("old", False)):
         path = folder / f"{name}.pt"
-        torch.save(contents(), path, _use_new_zipfile_serialization=zipped)
-        found = torch.load(path, weights_only=False)
+        with their_module():
+            torch.save(contents(), path, _use_new_zipfile_serialization=zipped)
+            found = torch.load(path, weights_only=False)
         assert found["loop"][0] is found["loop"]
         del found["loop"]
         (folder / f"{name}.json").write_text(json.dumps(plain(found)))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import foreign_writer
+import foreign_writer as foreign
 import numpy as np
 import pytest
 import torch
@@ -138,44 +136,43 @@ def test_what_does_not_fit_is_named(change, part: str) -> None:
 
 # ---------------------------------------------------------------- whole files
 
-WRITER = """
-import sys
-sys.path[:0] = sys.argv[3:]
-import numpy as np, torch
-import foreign_writer as foreign, uwm_weights as numbers
 
-foreign.make_up_their_module()
-folder, name = sys.argv[1:3]
-sizes = numbers.GOLDEN[name]
-shapes = numbers.shapes(sizes)
-# Views of one stretch of numbers: the eye cannot be made smaller, but the file can.
-pool = numbers.uniform("pool", (1 << 22,))
-state = torch.nn.Module().state_dict()
-for n, s in shapes.items():
-    state[n] = numbers.weight(n, s) if n.startswith("obs_encoder.vae.s") else pool[: torch.Size(s).numel()].view(s)
-low = foreign.NestedDictLinearNormalizer()
-for n, width in sizes.low_dim.items():
-    low[n] = foreign.LinearNormalizer(numbers.uniform(n, (width,)).double().numpy() + 2, np.arange(width, dtype=float))
-droid = bool(sizes.low_dim)
-scale = np.float32(numbers.uniform("scale", (sizes.action,)) + 1.5)
-action = foreign.LinearNormalizer(scale, np.linspace(-1, 1, sizes.action, dtype=np.float32))
-torch.save({
-    "model": state, "optimizer": {"state": {0: {"exp_avg": pool}}, "param_groups": [{"betas": (0.9, 0.999)}]},
-    "scheduler": {"last_epoch": 3, "lr_lambdas": [None]}, "scaler": {}, "step": 99999,
-    "action_normalizer": action if droid else None, "lowdim_normalizer": low if droid else None,
-}, f"{folder}/models.pt")
-"""
+def save(sizes: numbers.Sizes, path: Path) -> None:
+    """A whole models.pt as their code writes it: with normalisers, as for DROID, where there is low-dimensional state.
+
+    All weights are views of one stretch of numbers: the eye cannot be made smaller, but the file can.
+    """
+    pool = numbers.uniform("pool", (1 << 22,))
+    state = torch.nn.Module().state_dict()
+    for name, shape in numbers.shapes(sizes).items():
+        own = name.startswith("obs_encoder.vae.s")
+        state[name] = numbers.weight(name, shape) if own else pool[: math.prod(shape)].view(shape)
+    low = foreign.NestedDictLinearNormalizer()
+    for name, width in sizes.low_dim.items():
+        low[name] = foreign.LinearNormalizer(
+            numbers.uniform(name, (width,)).numpy() + 2.0, np.arange(width, dtype=float)
+        )
+    scale = np.float32(numbers.uniform("scale", (sizes.action,)) + 1.5)
+    action = foreign.LinearNormalizer(scale, np.linspace(-1, 1, sizes.action, dtype=np.float32))
+    content = {
+        "model": state,
+        "optimizer": {"state": {0: {"exp_avg": pool}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+        "scheduler": {"last_epoch": 3, "lr_lambdas": [None]},
+        "scaler": {},
+        "action_normalizer": action if low else None,
+        "lowdim_normalizer": low if low else None,
+        "step": 99999,
+    }
+    with foreign.their_module():
+        torch.save(content, path)
 
 
 @pytest.fixture(scope="module", params=["narrow", "three"])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """(which sizes, a models.pt in their layout): as for LIBERO without normalisers, and as for DROID with them."""
-    folder = tmp_path_factory.mktemp(request.param)
-    here = Path(foreign_writer.__file__).parent
-    command = [sys.executable, "-c", WRITER, str(folder), request.param, str(here), str(here.parent)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return request.param, folder / "models.pt"
+    path = tmp_path_factory.mktemp(request.param) / "models.pt"
+    save(numbers.GOLDEN[request.param], path)
+    return request.param, path
 
 
 def test_a_whole_file(file: tuple[str, Path]) -> None:
@@ -262,6 +259,7 @@ def test_an_action_scaling_of_another_width_is_refused(file: tuple[str, Path], m
             read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_s_config_fits_its_weights() -> None:
     """diffusers builds from it what the file holds: names and shapes."""
     diffusers = pytest.importorskip("diffusers")
