@@ -165,7 +165,7 @@ class _Array(Restored, np.ndarray):
         if not isinstance(raw, bytes) or len(raw) != count:
             have = len(raw) if isinstance(raw, bytes) else type(raw).__name__
             raise ValueError(f"an array of shape {shape} and {kind.dtype} has {have} of {count} bytes")
-        self.__setstate__((1, shape, kind.dtype, bool(fortran), raw))
+        self.__setstate__((1, shape, kind.dtype, bool(fortran), raw))  # type: ignore[arg-type]
 
 
 def _array(kind: Any, shape: Any, code: Any) -> _Array:
