@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclock.commands import data as data_command
+from polyclock.commands import train as train_command
 from polyclock.data import UntidyData, open_dataset
 from polyclock.data.formats import robomimic
 from polyclock.data.formats.options import parse_part
@@ -329,3 +330,18 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"h5py is not installed; .*polyclock\[formats\]"):
         open_dataset(tmp_path / "one.hdf5")
+
+
+def test_a_model_is_trained_on_it(tmp_path: Path) -> None:
+    write(tmp_path / "one.hdf5", (8, 6))
+    words = [
+        "tiny",
+        "--data",
+        f"{tmp_path}/one.hdf5?flip=all&state=ee_pos,gripper_states",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert train_command.run([*words, "--steps", "2", "--batch-size", "2", "--device", "cpu"]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    dataset = open_dataset(tmp_path / "one.hdf5", flip="all", state="ee_pos,gripper_states").only([0])
+    assert run["facts"]["data"]["fingerprint"] == dataset.fingerprint

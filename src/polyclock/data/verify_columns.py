@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,14 +42,13 @@ def _verified(dataset: Recordings) -> list[Problem]:
     problems = [Problem(_short(path, store.root), e, frame, what) for path, e, frame, what in store.check()]
     problems += [Problem(store.root.name, None, None, note, note=True) for note in dataset.notes]
     for episode in dataset.episodes:
-        file = store.file(episode.index)
+        file = _short(store.file(episode.index), store.root)
+        known = (f"{dataset.name}, episode {episode.index}: ", f"{store.root}: ", f"{store.root}/")
         for key in dataset.facts.columns:
-            if not dataset.has(episode.index, key):
-                continue
-            for frame, what in _faults(dataset, episode, key):
-                for known in (f"{dataset.name}, episode {episode.index}: ", f"{store.root}: ", f"{store.root}/"):
-                    what = what.replace(known, "")
-                problems.append(Problem(_short(file, store.root), episode.index, frame, what))
+            fault = _fault(dataset, episode, key)
+            if fault is not None:
+                frame, what = fault
+                problems.append(Problem(file, episode.index, frame, _without(what, known)))
     return sorted(problems, key=lambda p: (p.note, p.file, p.episode or 0, p.frame or 0))
 
 
@@ -57,23 +56,27 @@ def _short(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
 
 
-def _faults(dataset: Recordings, episode: Episode, key: str) -> Iterator[tuple[int, str]]:
-    """(frame, what) of the first fault of a column in an episode."""
+def _without(text: str, parts: Iterable[str]) -> str:
+    for part in parts:
+        text = text.replace(part, "")
+    return text
+
+
+def _fault(dataset: Recordings, episode: Episode, key: str) -> tuple[int, str] | None:
+    """(frame, what) of the first fault of a column in an episode; None where there is none, or no such column."""
+    if not dataset.has(episode.index, key):
+        return None
     for start in range(0, episode.length, PIECE):
-        frames = list(range(start, min(start + PIECE, episode.length)))
+        frames = range(start, min(start + PIECE, episode.length))
         what = _read(dataset, episode.index, key, frames)
         if what is not None:
             # A length or a name is wrong for all frames alike; of a damaged picture the first frame is wanted.
-            for frame in frames:
-                one = _read(dataset, episode.index, key, [frame])
-                if one is not None:
-                    yield frame, one
-                    return
-            yield start, what
-            return
+            single = ((frame, _read(dataset, episode.index, key, [frame])) for frame in frames)
+            return next(((frame, one) for frame, one in single if one is not None), (start, what))
+    return None
 
 
-def _read(dataset: Recordings, episode: int, key: str, frames: list[int]) -> str | None:
+def _read(dataset: Recordings, episode: int, key: str, frames: Sequence[int]) -> str | None:
     """What is wrong with these frames of a column; None where nothing is."""
     try:
         rows = dataset.read(episode, key, frames)

@@ -126,7 +126,7 @@ class Recordings:
         total: int | None = 0
         for key, part in parts:
             shape = self.store.columns[key]
-            width = None if None in shape else part.of(np.zeros((1, *map(int, shape)), np.float32)).shape[1]
+            width = None if None in shape else part.of(np.zeros((1, *(n or 0 for n in shape)), np.float32)).shape[1]
             total = None if total is None or width is None else total + width
         return (total,)
 

@@ -40,6 +40,11 @@ class Field:
     steps: bool
 
     @property
+    def count(self) -> int:
+        """Values of one step in the record's list: one of pictures and packed tensors."""
+        return 1 if self.kind == "image" or self.encoding != "none" else math.prod(n or 0 for n in self.shape)
+
+    @property
     def column(self) -> str:
         """ "steps/observation/state" -> "observation.state"."""
         name = self.name.removeprefix("steps/").replace("/", ".")
@@ -61,7 +66,9 @@ class Rlds:
     """
 
     def __init__(self, root: Path, options: Options) -> None:
-        self.format, self.root, self.fps, self.notes = "RLDS", root, None, []
+        self.format, self.root = "RLDS", root
+        self.fps: float | None = None
+        self.notes: list[str] = []
         info = load_json(root / "dataset_info.json")
         if not (root / "features.json").is_file():
             raise ValueError(f"{root} has no features.json, which says what the records hold; older versions lack it")
@@ -144,10 +151,9 @@ class Rlds:
         least = min(steps, key=lambda f: found[f.name][1][1] - found[f.name][1][0])
         data = self._places[number][0].data
         values = tfrecord.count(data, *self._list(number, least))
-        per_step = 1 if least.kind == "image" or least.encoding != "none" else math.prod(least.shape)
-        if values % per_step:
-            raise ValueError(f"{self._where(number)}: {values} numbers as {least.name}, which has {per_step} a step")
-        length = values // per_step
+        if not least.count or values % least.count:
+            raise ValueError(f"{self._where(number)}: {values} numbers as {least.name}, which has {least.count} a step")
+        length = values // least.count
         tasks: list[str] = []
         if self.text is not None:
             pieces = self._pieces(number, self.text)
@@ -167,13 +173,13 @@ class Rlds:
         assert self.text is not None
         pieces = self._pieces(episode, self.text)
         if self.text.steps:
-            self._agree(episode, self.text, len(pieces), 1)
+            self._agree(episode, self.text, len(pieces))
         return self._text(episode, *pieces[frame if self.text.steps else 0].tolist())
 
-    def _agree(self, episode: int, field: Field, values: int, per_step: int) -> None:
+    def _agree(self, episode: int, field: Field, values: int) -> None:
         length = self._lengths[episode]
-        if values != length * per_step:
-            what = f"{length} steps of {per_step} are due"
+        if values != length * field.count:
+            what = f"{length} steps of {field.count} are due"
             raise ValueError(f"{self._where(episode)}: {values} values as {field.name}; {what}")
 
     def rows(self, episode: int, key: str, frames: np.ndarray) -> np.ndarray:
@@ -187,10 +193,10 @@ class Rlds:
             except ValueError as error:
                 raise ValueError(f"{self._where(episode)}, {field.name}: {error}") from None
             shape = field.shape or (1,)
-            self._agree(episode, field, len(values), math.prod(shape))
+            self._agree(episode, field, len(values))
             return values.reshape(-1, *shape)[frames].astype(_dtype(field))
         pieces = self._pieces(episode, field)
-        self._agree(episode, field, len(pieces), 1)
+        self._agree(episode, field, len(pieces))
         out = []
         for frame in frames.tolist():
             start, stop = pieces[frame].tolist()

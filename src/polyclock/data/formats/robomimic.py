@@ -44,7 +44,8 @@ class Demonstrations:
     """
 
     def __init__(self, root: Path, options: Options) -> None:
-        self.format, self.root, self.notes = "robomimic HDF5", root, []
+        self.format, self.root = "robomimic HDF5", root
+        self.notes: list[str] = []
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, Any] = OrderedDict()
         self._places: dict[int, tuple[Path, str, frozenset[str]]] = {}
@@ -70,7 +71,7 @@ class Demonstrations:
         if len(rates) > 1 and options.fps is None:
             (a, one), (b, other) = list(rates.items())[:2]
             raise ValueError(f"{one} has {a:g} and {other} {b:g} frames per second; open them apart, or say fps=...")
-        self.fps = next(iter(rates)) if len(rates) == 1 else None
+        self.fps: float | None = next(iter(rates)) if len(rates) == 1 else None
         self.episodes = tuple(episodes)
         self._sentences = {e.index: e.tasks[0] for e in episodes if e.tasks}
         if not episodes:

@@ -165,7 +165,9 @@ class Buffer:
     """
 
     def __init__(self, root: Path, options: Options) -> None:
-        self.format, self.root, self.fps, self.notes = "zarr replay buffer", root, None, []
+        self.format, self.root = "zarr replay buffer", root
+        self.fps: float | None = None
+        self.notes: list[str] = []
         self.files = Files(root)
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
@@ -253,18 +255,18 @@ class Buffer:
         """(n, *S) of rows of the whole array."""
         out = np.empty((len(rows), *grid.shape[1:]), grid.dtype.newbyteorder("="))
         along, inside = rows // grid.chunks[0], rows % grid.chunks[0]
-        rest = list(
-            itertools.product(*(range(-(-n // c)) for n, c in zip(grid.shape[1:], grid.chunks[1:], strict=True)))
-        )
+        across = list(zip(grid.shape[1:], grid.chunks[1:], strict=True))
+        rest = list(itertools.product(*(range(-(-n // c)) for n, c in across)))
         for first in np.unique(along):
             here = np.flatnonzero(along == first)
             for place in rest:
                 block = self._chunk(grid, (int(first), *place))[inside[here]]
-                spots = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, grid.chunks[1:], strict=True))
-                whole = tuple(
-                    slice(0, n - p * c) for p, c, n in zip(place, grid.chunks[1:], grid.shape[1:], strict=True)
+                target: tuple[Any, ...] = tuple(
+                    slice(p * c, (p + 1) * c) for p, (_, c) in zip(place, across, strict=True)
                 )
-                out[(here, *spots)] = block[(slice(None), *whole)]
+                # The last chunk of a row passes the array's edge.
+                source = tuple(slice(0, n - p * c) for p, (n, c) in zip(place, across, strict=True))
+                out[(here, *target)] = block[(slice(None), *source)]
         return out
 
     def _chunk(self, grid: Grid, place: tuple[int, ...]) -> np.ndarray:
