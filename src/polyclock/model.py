@@ -168,7 +168,7 @@ class WorldModel(nn.Module):
         if rows is None:
             rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
         given = given or self.conditioner({}, {}, size)
-        values, x = x, {n: self.modalities[n].path.seen(v, self._times(n, t[n], v)) for n, v in x.items()}
+        values, x = x, self._seen(x, t)
         live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -203,12 +203,12 @@ class WorldModel(nn.Module):
             part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
             mine = {n: rows[n] for n in segment.stream.of if n in x}
             out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
-        answers = {n: self.modalities[n].path.answer(v, values[n], self._times(n, t[n], v)) for n, v in out.items()}
-        return answers | {n: v for n, v in values.items() if n not in out}
+        return out | {n: v for n, v in values.items() if n not in out}
 
-    def _times(self, name: str, t: Tensor, x: Tensor) -> Tensor:
-        """Times (b, F) as they broadcast against the values x (b, T, *S, C) of a modality."""
-        return spread(t, x.ndim, self.modalities[name].patch[0])
+    def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""
+        names = ((n, v, self.modalities[n]) for n, v in x.items())
+        return {n: m.path.seen(v, spread(t[n], v.ndim, m.patch[0])) for n, v, m in names}
 
     def _answers(
         self, segment: Segment, h: Tensor, fine: list[Tensor] | None, rows: Mapping[str, Tensor]
@@ -224,7 +224,7 @@ class WorldModel(nn.Module):
         if fine is not None:
             more = self.detail[key(segment.stream.name)](h, fine, rows, segment.grid)
             out = {n: v + more[n] for n, v in out.items()}
-        return out
+        return {n: self.modalities[n].path.answer(v) for n, v in out.items()}
 
     def _idle(self) -> Tensor:
         """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""

@@ -26,10 +26,10 @@ class Path:
     alpha = 0. `clip` limits the clean estimate to [-clip, clip]. `unknown` is the time of what is neither wanted
     nor given. Times are float32 and broadcast against values.
 
-    With `spread`, the standard deviation of the data, the network neither sees noise nor has to pass on what is clean:
-    it is shown the best linear estimate g x_t of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), and what it says
-    is added to that in units of what the estimate leaves open, sigma s / sqrt(alpha^2 s^2 + sigma^2) (the
-    preconditioning of Karras et al. 2022, table 1, with an input that is zero where nothing is known).
+    With `spread`, the standard deviation of the data, the network is shown g x_t in place of x_t, the best linear
+    estimate of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), which is nothing at all at t = 1, and answers in
+    units of the spread. Noise that means nothing is hard to learn to ignore. That estimate is not added to the answer
+    (as in Karras et al. 2022): what a network fails to take away of its noise would then stay in every sample.
     """
 
     predict: Prediction = "velocity"
@@ -89,19 +89,14 @@ class Path:
 
     def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the network is shown of x_t, the shape of x_t."""
-        return x_t if self.spread is None else self._gain(t, self.spread) * x_t
-
-    def answer(self, said: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """What the network said -> its prediction, both the shape of x_t."""
         if self.spread is None:
-            return said
+            return x_t
         a, s = self.alpha(t), self.sigma(t)
-        left = s * self.spread / torch.sqrt(a**2 * self.spread**2 + s**2)
-        return self._gain(t, self.spread) * x_t + left * said
+        return a * self.spread**2 / (a**2 * self.spread**2 + s**2) * x_t
 
-    def _gain(self, t: Tensor, spread: float) -> Tensor:
-        a, s = self.alpha(t), self.sigma(t)
-        return a * spread**2 / (a**2 * spread**2 + s**2)
+    def answer(self, said: Tensor) -> Tensor:
+        """What the network said -> its prediction, the same shape."""
+        return said if self.spread is None else self.spread * said
 
     def split(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Network output -> (clean estimate, noise estimate), both the shape of x_t. The inverse of `target`."""

@@ -41,7 +41,7 @@ def tabletop(
     width: int = 192,
     depth: int = 4,
     shift: int = 3,  # px, how far the camera's picture, given to actions, is moved at random in training; 0: not
-    acting: float = 0.5,  # share of steps that train the policy alone, without the picture stream
+    acting: float = 0.65,  # share of steps that train the policy alone, without the picture stream
     seed: int = 0,
 ) -> Recipe:
     """Video and maps (frames, image, image, C) in one fused stream, action (horizon, A), given two camera frames.
@@ -101,9 +101,9 @@ def _fused(
     drawn = SkeletonPicture(size=(image, image), frame=(frame, frame), joints=joints, radius=max(1.0, 2.5 * image / 64))
     return {
         "video": (3, Pixels(), 4.0),
-        "depth": (1, DepthPlane(near=near, far=far, scale="inverse"), 4.0),
+        "depth": (1, DepthPlane(near=near, far=far, scale="inverse"), 12.0),
         "flow": (2, FlowPlanes(reach=reach), 60.0),
-        "segmentation": (classes, LabelPlanes(classes=classes), 2.0),
+        "segmentation": (classes, LabelPlanes(classes=classes), 8.0),
         "skeleton": (3, drawn, 4.0),
     }
 
