@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import numpy as np
 import pytest
 from counted import Counted
 
+from polyclock.cli import message
 from polyclock.data import files, open_dataset
+from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.data.verify import verify
 from polyclock.envs import collect as module
 from polyclock.envs.collect import NOTE, Told, Unit, collect
@@ -142,6 +145,30 @@ def test_a_data_set_of_another_making_is_refused(whole: Path, tmp_path: Path, at
     assert open_episodes(tmp_path / "data") == 2
 
 
+def test_two_calls_at_once_do_not_mix(whole: Path, tmp_path: Path, at_hand: None) -> None:
+    """While a call tries its candidates, another one collects in the same folder: with other settings, it keeps it."""
+    for shade, refused in ((1, True), (0, False)):
+        folder, begun = tmp_path / str(shade), []
+
+        def meanwhile(told: Told, folder: Path = folder, shade: int = shade, begun: list = begun) -> None:
+            if not begun:
+                begun.append(collect(Counted(shade=shade, episodes=1), folder, workers=1))
+
+        if refused:
+            with pytest.raises(ValueError, match="was collected with shade = 1, not 0"):
+                collect(Counted(), folder, workers=1, told=meanwhile)
+            assert open_episodes(folder) == 2 and json.loads((folder / NOTE).read_text())["settings"]["shade"] == 1
+        else:
+            assert collect(Counted(), folder, workers=1, told=meanwhile).new == 2
+            assert content(folder) == content(whole)
+
+
+def test_a_folder_that_was_opened_and_no_more_is_new(whole: Path, tmp_path: Path, at_hand: None) -> None:
+    LeRobotWriter(tmp_path / "data", fps=10, features=Counted().features()).close()
+    collect(Counted(), tmp_path / "data", workers=1)
+    assert content(tmp_path / "data") == content(whole)
+
+
 def test_a_world_in_which_nothing_succeeds_is_given_up(tmp_path: Path, at_hand: None) -> None:
     with pytest.raises(ValueError, match=r"red: 0 of \d+ candidates were good; 2 wanted"):
         collect(Counted(hopeless=True), tmp_path / "data", workers=1)
@@ -175,6 +202,87 @@ def test_a_full_disk_leaves_what_is_finished(
 def test_a_worker_that_dies_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="a worker process was ended from outside"):
         collect(Counted(lines=("red",), deadly=3), tmp_path / "data", workers=1)
+
+
+class Failing:
+    """An executor whose work fails: as it is begun, or when its result is asked for."""
+
+    def __init__(self, error: Exception, at_once: bool) -> None:
+        self.error, self.at_once = error, at_once
+
+    def submit(self, function, *arguments) -> Future:
+        if self.at_once:
+            raise self.error
+        future: Future = Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "at_once", "said"),
+    [
+        (BrokenProcessPool("abruptly"), True, "a worker process was ended from outside"),
+        (BrokenProcessPool("abruptly"), False, "a worker process was ended from outside"),
+        (OSError("this machine cannot draw"), False, "this machine cannot draw"),
+        (ValueError("no such start"), False, "no such start"),
+    ],
+)
+def test_what_stops_a_worker_is_one_sentence(error: Exception, at_once: bool, said: str) -> None:
+    with pytest.raises((OSError, ValueError)) as caught:
+        list(module._results(Failing(error, at_once), len, [Unit("red", 0)], 1))  # type: ignore[arg-type]
+    sentence = message(caught.value)
+    assert sentence is not None and sentence.startswith(said)
+
+
+def test_control_c_is_the_parents_alone(tmp_path: Path) -> None:
+    """It reaches the whole group as the first worker comes to life: one traceback, of the parent; nobody is left."""
+    script = """
+import os, signal, sys, time
+from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+
+born, begin = Path(sys.argv[2]) / "born", ProcessPoolExecutor.submit
+if __name__ == "__mp_main__":  # a worker's first moment
+    born.touch()
+    time.sleep(0.5)
+
+sys.path.insert(0, sys.argv[1])
+from counted import Counted
+from polyclock.envs.collect import collect
+
+def submit(*words):
+    begin(*words)
+    while not born.exists():
+        time.sleep(0.02)
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
+    ProcessPoolExecutor.submit = submit
+    collect(Counted(), Path(sys.argv[2]) / "data", workers=1)
+"""
+    path = tmp_path / "run.py"
+    path.write_text(script, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(path), str(HERE), str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _, said = process.communicate(timeout=300)
+    assert process.returncode != 0 and said.count("Traceback") == said.count("KeyboardInterrupt") == 1, said
+    assert not (tmp_path / "data").exists()
+    end = time.monotonic() + 60
+    while time.monotonic() < end and any(same_group(int(p.name), process.pid) for p in Path("/proc").glob("[0-9]*")):
+        time.sleep(0.1)
+    assert time.monotonic() < end, "somebody is left"
+
+
+def same_group(process: int, group: int) -> bool:
+    try:
+        return os.getpgid(process) == group and alive(process)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 @pytest.mark.slow

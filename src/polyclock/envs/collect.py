@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -119,6 +119,7 @@ def collect(
             note = _chosen(source, pool, told)
         units = [Unit(*pair) for pair in note["episodes"][:wanted]]
         with LeRobotWriter(out, fps=source.fps, features=features, video_codec=VideoCodec(crf=CRF)) as writer:
+            check_note(out, source)  # another call may have collected here until this one had the writer's lock
             write_json(out / NOTE, note)
             before = writer.episodes
             told(Told("make", before, wanted))
@@ -193,9 +194,8 @@ _maker: Maker | None = None  # of this worker
 
 
 def _begin(source: Source) -> None:
-    """In a worker: Ctrl-C is the parent's business, and a worker whose parent is gone ends too."""
+    """In a worker: it ends when its parent is gone."""
     global _maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -231,18 +231,28 @@ def _pool(source: Source, workers: int) -> Iterator[Executor]:
 def _results(pool: Executor, function: Callable, units: Sequence[Unit], ahead: int) -> Iterator[Any]:
     """`function` of each unit, in order, at most `ahead` begun before they are asked for."""
     rest = iter(units)
-    begun: list[Future] = [pool.submit(function, unit) for unit in islice(rest, ahead)]
-    while begun:
-        try:
+    begun: list[Future] = []
+    try:
+        begun += _begun(pool, function, islice(rest, ahead))
+        while begun:
             result = begun.pop(0).result()
-        except BrokenProcessPool:
-            raise OSError(
-                "a worker process was ended from outside; was there enough memory? the same command goes on"
-            ) from None
-        except (ValueError, ImportError) as error:
-            raise type(error)(str(error)) from error
-        begun += [pool.submit(function, unit) for unit in islice(rest, 1)]
-        yield result
+            begun += _begun(pool, function, islice(rest, 1))
+            yield result
+    except BrokenProcessPool:
+        raise OSError(
+            "a worker process was ended from outside; was there enough memory? the same command goes on"
+        ) from None
+    except (ValueError, ImportError, OSError) as error:
+        raise type(error)(str(error)) from error
+
+
+def _begun(pool: Executor, function: Callable, units: Iterable[Unit]) -> list[Future]:
+    # A worker is started here and inherits what is blocked: Ctrl-C reaches the whole group, and the parent alone acts.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return [pool.submit(function, unit) for unit in units]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
