@@ -123,6 +123,29 @@ def flow_errors(before: Shot, after: Shot) -> FlowErrors:
     return FlowErrors(error[both], np.linalg.norm(target - pixel, axis=1)[both], agreement, caught)
 
 
+def unproject(depth: np.ndarray, camera: truth.Camera) -> np.ndarray:
+    """World points (H, W, 3) m that the pixel centres show; where depth is 0, the camera's own place."""
+    y, x = np.mgrid[: camera.size[0], : camera.size[1]] + 0.5
+    rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(camera.intrinsics).T
+    return (rays * depth[..., None]) @ camera.pose[:3, :3].T + camera.pose[:3, 3]
+
+
+def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """`image` (H, W, C) of the later time, brought back: (H, W, C) float, bilinear at x + flow (H, W, >= 2).
+
+    Outside of the picture its border is repeated.
+    """
+    height, width = image.shape[:2]
+    row, column = np.mgrid[:height, :width]
+    x, y = np.clip(column + flow[..., 0], 0, width - 1), np.clip(row + flow[..., 1], 0, height - 1)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, low = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    x, y = (x - left)[..., None], (y - top)[..., None]
+    return (image[top, left] * (1 - x) + image[top, right] * x) * (1 - y) + (
+        image[low, left] * (1 - x) + image[low, right] * x
+    ) * y
+
+
 def warp_errors(before: Shot, after: Shot, reach: int = 8, least: float = 0.5) -> tuple[float, float, int]:
     """Mean colour error on moving pixels that stay seen: of warping by the flow, of the best constant shift, and how
     many pixels there are.
@@ -142,7 +165,7 @@ def warp_errors(before: Shot, after: Shot, reach: int = 8, least: float = 0.5) -
         for u in range(-reach, reach + 1)
         for v in range(-reach, reach + 1)
     ]
-    warped = np.abs(truth.warp(after.view.rgb, moved) - colour)[moving].mean()
+    warped = np.abs(warp(after.view.rgb, moved) - colour)[moving].mean()
     return float(warped), float(min(shifted)), len(row)
 
 
@@ -163,7 +186,7 @@ def keypoints_off_parts(shot: Shot, joints: np.ndarray, owners: np.ndarray, marg
 def roundtrip_error(shot: Shot) -> float:
     """Largest distance, px, between pixel centres and the projection of what they show."""
     camera = shot.view.camera
-    pixels, _ = truth.project(truth.unproject(shot.view.depth, camera), camera)
+    pixels, _ = truth.project(unproject(shot.view.depth, camera), camera)
     y, x = np.mgrid[: camera.size[0], : camera.size[1]] + 0.5
     error = np.abs(pixels - np.stack([x, y], -1)).max(-1)
     return float(error[shot.view.depth > 0].max())

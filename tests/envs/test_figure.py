@@ -18,8 +18,8 @@ BUILDS = (Build(), Build(height=1.5, girth=1.25, shoulders=0.9, long_hair=True),
 
 def model_of(build: Build) -> mujoco.MjModel:
     materials = {piece.colour for piece in figure.pieces(build)}
-    assets = "".join(f'<material name="someone.{name}"/>' for name in sorted(materials))
-    lines = "".join(figure.mjcf(build, "someone", 2))
+    assets = "".join(f'<material name="person1.{name}"/>' for name in sorted(materials))
+    lines = "".join(figure.mjcf(build, "person1", 2))
     return mujoco.MjModel.from_xml_string(f"<mujoco><asset>{assets}</asset><worldbody>{lines}</worldbody></mujoco>")
 
 
@@ -161,8 +161,7 @@ def test_halves_are_where_their_names_say() -> None:
         assert PARTS[int(part[0])] == name
 
 
-def test_the_model_holds_every_piece_where_it_was_said() -> None:
-    """A point of a geom's own frame comes back to the link's frame through the anatomy's table."""
+def test_the_model_holds_every_piece_and_nothing_pushes_it() -> None:
     build = BUILDS[1]
     model = model_of(build)
     assert model.nmocap == len(LINKS) and model.nq == 0
@@ -171,7 +170,7 @@ def test_the_model_holds_every_piece_where_it_was_said() -> None:
         assert model.geom(g).contype in (0, 2) and model.geom(g).conaffinity == 0
 
 
-def test_an_empty_anatomy_has_the_same_names() -> None:
-    empty = anatomy_of()
-    assert len(empty.joints) == 34 and empty.joints[17] == "person2.nose"
-    assert empty.owners.shape == (34, 0) and empty.parts == PARTS
+def test_joints_are_those_of_two_people_also_where_there_is_one() -> None:
+    known = anatomy_of(model_of(BUILDS[1]), [BUILDS[1]], [])
+    assert len(known.joints) == 34 and known.joints[17] == "person2.nose" and known.parts == PARTS
+    assert known.owners[:17].any(1).all() and not known.owners[17:].any()  # nobody else is there

@@ -109,7 +109,7 @@ def test_what_the_columns_hold(rows) -> None:
         assert not surface[view.geom == FLOOR].any()
         # The height over the floor, told by the map, is the one that depth tells.
         ball = view.geom == BALL
-        points = truth.unproject(view.depth, view.camera)[ball]
+        points = checks.unproject(view.depth, view.camera)[ball]
         assert np.allclose((surface[ball][:, 2] - 0.5) * 0.4 + 0.25, points[:, 2], atol=1e-4)
         pixels, _ = truth.project(row.joints, view.camera)
         assert np.allclose(here["skeleton"][:, :2], pixels, atol=1e-4)

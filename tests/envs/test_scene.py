@@ -14,9 +14,8 @@ pytest.importorskip("mujoco")
 
 import checks
 import mujoco
-from tiny_scene import BALL, BOX, FLOOR, LID, SIZE, WALL, place, tiny_scene
+from tiny_scene import BALL, BOX, FLOOR, LID, SIZE, WALL, XML, place, tiny_scene
 
-from polyclock.envs import truth
 from polyclock.envs.scene import Scene
 
 HERE = Path(__file__).resolve().parent
@@ -50,7 +49,7 @@ def test_depth_of_a_plane_and_a_ball(tiny) -> None:
     """Closed forms: the floor is z = 0, and the ball, drawn as polygons, has a radius of 20 cm."""
     scene, data = tiny
     moment = checks.shoot(scene, data, "straight").moment
-    points = truth.unproject(moment.depth, moment.camera)
+    points = checks.unproject(moment.depth, moment.camera)
     assert np.abs(points[moment.geom == FLOOR][:, 2]).max() < 1e-4
     radius = np.linalg.norm(points[moment.geom == BALL] - (0.5, 0.5, 0.25), axis=1)
     assert len(radius) > 200 and np.abs(radius - 0.2).max() < 0.012 * 0.2
@@ -98,6 +97,8 @@ def test_what_a_user_may_write_wrongly(tiny) -> None:
         scene.view(data, "strait")
     with pytest.raises(ValueError, match="size"):
         Scene(scene.model, 0)
+    with pytest.raises(OSError, match=r"pictures of 100000 x 16 cannot be drawn .*; possible: smaller"):
+        Scene(mujoco.MjModel.from_xml_string(XML), (100_000, 16))
     closed = Scene(scene.model, 16)
     closed.close()
     closed.close()

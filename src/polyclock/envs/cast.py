@@ -61,7 +61,9 @@ def draw_build(rng: np.random.Generator, shirts: Sequence[str]) -> Build:
 
 
 def draw_cast(rng: np.random.Generator, motions: Sequence[str], time: np.ndarray, azimuth: float) -> list[Actor]:
-    """One or two people, who do `motions` at times (T,) s, filmed from `azimuth` degrees; a pair keeps clear.
+    """One or two people, who do `motions` at times (T,) s, filmed from `azimuth` degrees.
+
+    [] for a pair that would pass through one another from all places that were tried.
 
     Errors: ValueError for an unknown movement or a time too short.
     """
@@ -75,15 +77,14 @@ def draw_cast(rng: np.random.Generator, motions: Sequence[str], time: np.ndarray
         move(motion, Body(build), time, rng, reach, thing.size if thing else (0.1, 0.1, 0.1))
         for motion, build, thing in zip(motions, builds, things, strict=True)
     ]
-    settled: list[Actor] = []
     for attempt in range(TRIES):
         settled = [
             _settle(rng, build, motion, part, thing, azimuth, _place(rng, number, motions, azimuth, attempt))
             for number, (build, motion, part, thing) in enumerate(zip(builds, motions, parts, things, strict=True))
         ]
         if clear(settled):
-            break
-    return settled
+            return settled
+    return []
 
 
 def clear(actors: Sequence[Actor]) -> bool:

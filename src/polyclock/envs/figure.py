@@ -53,7 +53,7 @@ NUMBERS = {name: number for number, name in PARTS.items()}
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One person's measures and looks. Heights in m; colours are names of `rooms.COLOURS` and its like."""
+    """One person's measures and looks. Heights in m; colours are names of `rooms.CLOTHES`, `SKIN` and `HAIR`."""
 
     height: float = 1.75
     girth: float = 1.0  # thickness of trunk and limbs

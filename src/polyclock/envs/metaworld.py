@@ -33,6 +33,7 @@ PUBLISHED = 50  # evaluation starts of a task
 SMALLEST = 16  # pixels
 MOVED = ("body_pos", "body_quat", "site_pos", "site_quat")  # what Meta-World changes in its model at a reset
 VIEWED = ("xpos", "xquat", "xipos", "geom_xpos", "site_xpos", "qpos", "qvel", "mocap_pos", "mocap_quat")
+OPEN = 8  # worlds of different tasks that a process keeps
 DRAWS = 100  # a reset that asks for its start more often than this refuses it
 
 
@@ -98,7 +99,7 @@ def _drawn(task: str, split: str, number: int) -> tuple[float, ...]:
     return tuple(float(x) for x in env._last_rand_vec)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=OPEN)
 def _drawer(task: str) -> Any:
     """An environment that only draws starts: nothing in it is simulated, since what is drawn depends on no physics."""
     env = _package()[task + SUFFIX]()

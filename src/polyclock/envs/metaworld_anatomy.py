@@ -60,7 +60,7 @@ def body_name(model: Any, body: int) -> str:
 
 
 def _alpha(model: Any) -> np.ndarray:
-    """(geoms,) how opaque each geom is drawn: its material's alpha where it has one, else its own."""
+    """(geoms,) each geom's alpha times its material's, where it has one: 0 where either makes it invisible."""
     plain = model.geom_rgba[:, 3]
     if not model.nmat:
         return plain

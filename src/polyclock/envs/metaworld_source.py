@@ -11,12 +11,21 @@ import numpy as np
 
 from ..dice import seed_of
 from .collect import Columns, Unit
-from .metaworld import CAMERAS, FPS, SPLITS, Tabletop, check_cameras, check_size, known_task, starts
+from .metaworld import (
+    CAMERAS,
+    FPS,
+    OPEN,
+    PUBLISHED,
+    SPLITS,
+    Tabletop,
+    check_cameras,
+    check_size,
+    known_task,
+    starts,
+)
 from .metaworld_anatomy import anatomy, joints
 from .recording import Recording, Row
 from .world import Start
-
-OPEN = 8  # worlds that a worker keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,10 @@ class TabletopSource:
             "flow_steps": (self.flow_steps >= 1, "1 or more"),
             "after": (self.after >= 0, "0 or more"),
             "split": (self.split in SPLITS, " or ".join(SPLITS)),
+            "episodes": (
+                self.split != "evaluation" or self.episodes <= PUBLISHED,
+                f"at most {PUBLISHED} with split evaluation",
+            ),
         }
         for name, (good, possible) in bounds.items():
             if not good:

@@ -1,6 +1,6 @@
 """People in rooms, filmed by a moving camera: figures move by plan, balls and boxes by physics; every truth is exact.
 
-Clip k is a function of the settings and k alone. Six clips in a row hold each of the six movements once.
+Clip k is a function of the settings and k alone. The movements take turns, each round in a new order.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class PeopleSource:
         for motion in self.motions:
             if motion not in MOTIONS:
                 raise errors.unknown("movement", motion, MOTIONS)
-        seconds = (self.frames - 1) / self.fps if self.fps > 0 else 0
+        if not 0 < self.fps <= 200:
+            raise ValueError(f"fps {self.fps}; possible: above 0, at most 200")
         bounds = {
             "clips": (self.clips >= 1, "1 or more"),
-            "fps": (0 < self.fps <= 200, "above 0, at most 200"),
             "frames": (
-                seconds >= SHORTEST - 1e-6,
-                f"enough for {SHORTEST} s; at {self.fps:g} a second {int(np.ceil(SHORTEST * max(self.fps, 0))) + 1}",
+                (self.frames - 1) / self.fps >= SHORTEST - 1e-6,
+                f"enough for {SHORTEST} s; at {self.fps:g} a second {int(np.ceil(SHORTEST * self.fps)) + 1}",
             ),
             "size": (self.size >= LEAST_SIZE and self.size % 2 == 0, f"an even number, {LEAST_SIZE} or more"),
             "motions": (len(self.motions) == len(set(self.motions)) > 0, "each once, and at least one"),
@@ -94,8 +94,13 @@ class PeopleSource:
         return {"world": "people"} | plain
 
     def features(self) -> dict[str, Any]:
-        """The columns; the surface map's entry names the chart of U and V."""
-        found = self.recording(anatomy_of()).features()
+        """The columns, the same for all clips; the surface map's entry names the chart of U and V.
+
+        Errors: OSError, one sentence, where this machine cannot draw them; ImportError without mujoco.
+        """
+        clip = Clip(self, 0)
+        Scene(clip.model, self.size, turned=()).close()
+        found = self.recording(clip.anatomy).features()
         found[f"observation.surface.{CAMERA}"][dense.BLOCK]["surface_chart"] = CHART
         return found
 
@@ -144,8 +149,12 @@ class Clip:
         self.step = 1 / (source.fps * self.steps)
         time = np.arange((source.frames - 1) * self.steps + 1) * self.step
         self.azimuth = float(rng("view").uniform(0, 360))
-        self.motions = _motions(source, number, rng("motions"))
-        self.actors = draw_cast(rng("cast"), self.motions, time, self.azimuth)
+        lead, motions = _motions(source, number, rng("motions"))
+        # Two for whom there is no room are one.
+        self.actors = draw_cast(rng("cast"), motions, time, self.azimuth) or draw_cast(
+            rng("cast"), (lead,), time, self.azimuth
+        )
+        self.motions = tuple(actor.motion for actor in self.actors)
         angle = np.deg2rad(self.azimuth)
         right, away = np.array([-np.sin(angle), np.cos(angle)]), -np.array([np.cos(angle), np.sin(angle)])
         taken = np.concatenate([_track(actor, self.steps) for actor in self.actors])
@@ -172,7 +181,7 @@ class Clip:
         points = joints([a.build for a in self.actors], [_every(a.posed, self.steps) for a in self.actors])
         poses = [(a.posed.position, quaternions(a.posed.rotation)) for a in self.actors]
         for number, prop in enumerate(self.props):
-            self.model.geom(f"thing{number}").conaffinity = prop.touches(True)
+            self.model.geom(f"thing{number}").conaffinity = prop.touches(holding=True)
             data.qvel[6 * number : 6 * number + 3] = prop.speed
         for index in range(len(self.paths)):
             self._set(data, index, poses)
@@ -208,8 +217,7 @@ class Clip:
 
         stuff = Stuff()
         starts = np.array([p.place[:2] for p in self.props if p.owner is None]).reshape(-1, 2)
-        room = draw_room(stuff, rng, np.concatenate([taken, starts]), self.shot.place, taken.mean(0))
-        lines = list(room.lines)
+        lines = draw_room(stuff, rng, np.concatenate([taken, starts]), self.shot.place, taken.mean(0))
         for number, actor in enumerate(self.actors):
             dress(stuff, actor.build, f"person{number + 1}", rng)
             lines += mjcf(actor.build, f"person{number + 1}", 2 << number)
@@ -264,18 +272,18 @@ class Clip:
             data.qvel[6 * number : 6 * number + 3] = (held.place[index] - before) / self.step
             data.qvel[6 * number + 3 : 6 * number + 6] = 0
         elif index == int(np.flatnonzero(held.holding)[-1]) + int(LET_GO / self.step):
-            self.model.geom(f"thing{number}").conaffinity = prop.touches(False)
+            self.model.geom(f"thing{number}").conaffinity = prop.touches(holding=False)
 
 
-def _motions(source: PeopleSource, number: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """What the people of clip `number` do: the first takes the movements in turn, in a new order each round."""
+def _motions(source: PeopleSource, number: int, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
+    """The movement whose turn it is in clip `number`, and what all do, from left to right."""
     count = len(source.motions)
     order = np.random.default_rng(seed_of(source.seed, "people", "order", number // count)).permutation(count)
     lead = source.motions[order[number % count]]
     if rng.random() >= source.pairs:
-        return (lead,)
+        return lead, (lead,)
     others = [m for m in (*source.motions, "stand") if m != lead] or [lead]
-    return tuple(rng.permutation([lead, str(rng.choice(others))]).tolist())
+    return lead, tuple(rng.permutation([lead, str(rng.choice(others))]).tolist())
 
 
 def _every(posed: Posed, steps: int) -> Posed:

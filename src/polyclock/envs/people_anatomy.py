@@ -29,9 +29,9 @@ SHOWN_BY = {
 }
 
 
-def anatomy_of(model: Any = None, builds: Sequence[Build] = (), props: Sequence[Prop] = ()) -> Anatomy:
-    """The anatomy of a model with these people and props; without a model, that of an empty one: the same names."""
-    names = [model.geom(g).name for g in range(model.ngeom)] if model is not None else []
+def anatomy_of(model: Any, builds: Sequence[Build], props: Sequence[Prop]) -> Anatomy:
+    """The anatomy of a model with these people and props; names of classes, parts and joints are always the same."""
+    names = [model.geom(g).name for g in range(model.ngeom)]
     instance, label = np.zeros(len(names), int), np.zeros(len(names), int)
     owners = np.zeros((PERSONS, len(JOINTS), len(names)), bool)
     under = np.zeros((PERSONS, len(JOINTS)))

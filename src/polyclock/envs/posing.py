@@ -161,7 +161,7 @@ def pose(body: Body, plan: Plan) -> Posed:
         position[:, LINKS.index(link)], rotation[:, LINKS.index(link)] = place, way
 
     pelvis = heading(plan.trunk)
-    chest, head = pelvis @ heading(plan.waist), None
+    chest = pelvis @ heading(plan.waist)
     breast = plan.pelvis + pelvis @ body.waist
     head = chest @ heading(plan.head)
     put("pelvis", plan.pelvis, pelvis)

@@ -19,7 +19,7 @@ COLOURS = {**CLOTHES, "brown": CARDBOARD}
 class Prop:
     """A ball (radius size[0]) or a box (half sizes), in m, and how it starts: place, quaternion, speed in m/s.
 
-    owner  the person, 0 or 1, who holds it for a while; it does not touch its owner until it was let go. None: nobody
+    owner  the person, 0 or 1, who holds it for a while, see `touches`. None: nobody
     """
 
     kind: str
@@ -31,11 +31,11 @@ class Prop:
     owner: int | None = None
 
     def touches(self, holding: bool) -> int:
-        """Its conaffinity: the room and props (1) and the people (2, 4) but for an owner who holds it."""
+        """Its conaffinity: the room and props (1) and the people (2, 4), but for an owner who holds it."""
         return 7 - (2 << self.owner if holding and self.owner is not None else 0)
 
     def mjcf(self, name: str) -> str:
-        """A free body; its material is `name` too."""
+        """A free body; its material is `name` too. Whom it does not touch now is to be said after compiling."""
         own = BALL if self.kind == "ball" else CRATE
         size = f"{self.size[0]:.5f}" if self.kind == "ball" else " ".join(f"{v:.5f}" for v in self.size)
         geom = "sphere" if self.kind == "ball" else "box"
@@ -43,7 +43,8 @@ class Prop:
         return (
             f'<body name="{name}" pos="{place}" quat="{turned}"><freejoint name="{name}"/>'
             f'<geom name="{name}" type="{geom}" size="{size}" material="{name}" {own} '
-            f'contype="1" conaffinity="{self.touches(True)}"/></body>'
+            # MuJoCo compares bodies first, by what they could touch when they were compiled.
+            f'contype="1" conaffinity="{self.touches(holding=False)}"/></body>'
         )
 
 
@@ -83,7 +84,7 @@ def draw_ball(rng: np.random.Generator, **settings: object) -> Prop:
 def draw_free(rng: np.random.Generator, taken: np.ndarray, right: np.ndarray, away: np.ndarray) -> list[Prop]:
     """What nobody holds: boxes that lie, and at times something that bounces, rolls, drops or topples.
 
-    taken   (n, 2) m, places that people pass: nothing starts within 0.45 m of them
+    taken   (n, 2) m, places that people pass: what lies starts 0.6 m from them or more, what moves 0.7 m
     right, away (2,): the picture's directions on the floor; most things start beside or behind the people
     """
     found: list[Prop] = []
@@ -152,21 +153,20 @@ def happened(prop: Prop, path: np.ndarray, step: float, holding: np.ndarray, see
     path (n, 3) m at every `step` s; holding, seen (n,) bool.
     """
     free = ~holding
-    if not (seen & free).any():
+    shown = path[seen & free]
+    if not len(shown):
         return ""
-    level = float(np.linalg.norm(path[-1, :2] - path[0, :2]))
     if prop.kind == "box":
         if holding.any():
             return ""
-        fell = path[0, 2] - path[-1, 2] > 0.08
-        return "falls" if fell else ("lies" if level < 0.05 else "")
+        still = np.abs(path - path[0]).max() < 0.05
+        return "falls" if shown[0, 2] - shown[-1, 2] > 0.08 else "lies" if still else ""
     rising = np.diff(path[:, 2], prepend=path[0, 2]) / step
     down, up = (rising < -0.6) & free, (rising > 0.4) & free
-    lowest = np.zeros(len(path), bool)  # where a fall turned into a rise
     falling = False
-    for index in np.flatnonzero(down | up):
-        lowest[index] = falling and up[index]
+    for index in np.flatnonzero((down | up) & seen):
+        if falling and up[index]:
+            return "bounces"
         falling = bool(down[index])
-    if (lowest & seen).any():
-        return "bounces"
-    return "rolls" if level > 0.25 and not (down | up).any() else ""
+    far = np.linalg.norm(shown[-1, :2] - shown[0, :2]) > 0.25
+    return "rolls" if far and not (down | up).any() else ""

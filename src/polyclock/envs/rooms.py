@@ -96,16 +96,6 @@ class Stuff:
         return "<asset>" + "".join([t.xml for t in self.textures] + self.materials) + "</asset>"
 
 
-@dataclass(frozen=True, eq=False)
-class Room:
-    """A room from `low` to `high`, (3,) m corners; `lines` of MJCF; `furniture`: names of its geoms."""
-
-    low: np.ndarray
-    high: np.ndarray
-    lines: tuple[str, ...]
-    furniture: tuple[str, ...]
-
-
 def stripes(first: Colour, second: Colour, bands: int) -> np.ndarray:
     """A cube texture with level bands round the z axis, (6 FACE, FACE, 3) uint8."""
     band = (np.arange(FACE) * bands // FACE) % 2
@@ -119,8 +109,8 @@ def stripes(first: Colour, second: Colour, bands: int) -> np.ndarray:
 
 def draw_room(
     stuff: Stuff, rng: np.random.Generator, keep: np.ndarray, lenses: np.ndarray, towards: np.ndarray
-) -> Room:
-    """A room round the places `keep` (n, 2), which stay free, and the camera's places `lenses` (m, 3), all m.
+) -> list[str]:
+    """Lines of MJCF: a room round the places `keep` (n, 2), which stay free, and the camera's `lenses` (m, 3), all m.
 
     `towards` (2,) is what the camera looks at: nothing is put between.
     """
@@ -128,12 +118,8 @@ def draw_room(
     high = np.maximum(keep.max(0) + rng.uniform(1.4, 2.4, 2), lenses[:, :2].max(0) + rng.uniform(0.5, 1.0, 2))
     top = max(rng.uniform(2.5, 3.1), lenses[:, 2].max() + 0.4)
     _cover_room(stuff, rng)
-    lines, furniture = list(_shell(low, high, top)), []
-    for thing in _things(stuff, rng, low, high, keep, lenses, towards):
-        furniture.append(thing[0])
-        lines.append(thing[1])
-    lines += _lights(rng, low, high, top)
-    return Room(np.append(low, 0), np.append(high, top), tuple(lines), tuple(furniture))
+    things = _things(stuff, rng, low, high, keep, lenses, towards)
+    return [*_shell(low, high, top), *things, *_lights(rng, low, high, top)]
 
 
 def _cover_room(stuff: Stuff, rng: np.random.Generator) -> None:
@@ -300,8 +286,8 @@ def _things(
     keep: np.ndarray,
     lenses: np.ndarray,
     towards: np.ndarray,
-) -> Iterator[tuple[str, str]]:
-    """(name of a geom, its MJCF) of the furniture along the walls, where it is in nobody's way."""
+) -> Iterator[str]:
+    """The geoms of the furniture along the walls, where it is in nobody's way."""
     named = {"wood": WOOD, "fabric": FABRIC, "first": tuple(CLOTHES.values()), "second": tuple(CLOTHES.values())}
     for name, choices in named.items():
         stuff.paint(f"room.{name}", choices[rng.integers(len(choices))])
@@ -336,13 +322,13 @@ def _free(place: np.ndarray, radius: float, keep: np.ndarray, lenses: np.ndarray
     return bool((np.linalg.norm(ends - place, axis=1) > radius).all())
 
 
-def _furnish(name: str, box: Box, place: np.ndarray, angle: float) -> tuple[str, str]:
+def _furnish(name: str, box: Box, place: np.ndarray, angle: float) -> str:
     (x, y, z), size, colour = box
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     spot = (place[0] + c * x - s * y, place[1] + s * x + c * y, z)
     words = " ".join(f"{v:.4f}" for v in spot)
     half = " ".join(f"{v:.4f}" for v in size)
-    return name, (
+    return (
         f'<geom name="{name}" type="box" pos="{words}" size="{half}" euler="0 0 {angle:.1f}" '
         f'material="room.{colour}" contype="1" conaffinity="1"/>'
     )

@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Scene:
     """
 
     def __init__(self, model: Any, size: int | tuple[int, int], turned: Collection[str] = ("corner2",)) -> None:
-        """Errors: OSError, one sentence, where this machine cannot draw off screen; ImportError without mujoco."""
+        """Errors: OSError, one sentence, where this machine cannot draw that; ImportError without mujoco."""
         self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         height, width = self.size
         if height < 1 or width < 1:
@@ -71,12 +72,13 @@ class Scene:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._context.make_current()
-        self._drawing = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._drawing = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            raise OSError(f"pictures of {height} x {width} cannot be drawn ({error}); possible: smaller") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
         self._drawing.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        if not _open:
-            # Registered after the display opened, so it runs before the display closes and prints nothing.
-            atexit.register(_close_all)
+        _close_at_exit()
         _open.add(self)
 
     def view(self, data: Any, camera: str, dense: bool = True) -> View:
@@ -198,6 +200,7 @@ def _cannot(error: Exception) -> str:
     return f"this machine cannot draw off screen ({type(error).__name__}: {error}); {INSTALL}"
 
 
-def _close_all() -> None:
-    for scene in list(_open):
-        scene.close()
+@cache
+def _close_at_exit() -> None:
+    """Once, and after a display opened: so it runs before the display closes, and prints nothing."""
+    atexit.register(lambda: [scene.close() for scene in list(_open)])

@@ -57,27 +57,11 @@ class Moment:
         return np.stack([*along_x, *(part.T for part in along_y)]).reshape(4, -1)
 
 
-def unproject(depth: np.ndarray, camera: Camera) -> np.ndarray:
-    """World points (H, W, 3) m that the pixel centres show; where depth is 0, the camera's own place."""
-    rays = _centres(camera.size).reshape(*camera.size, 3) @ np.linalg.inv(camera.intrinsics).T
-    return (rays * depth[..., None]) @ camera.pose[:3, :3].T + camera.pose[:3, 3]
-
-
 def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """World points (..., 3) m -> pixels (..., 2) x, y and depth (...) m; pixels are NaN where depth is not above 0."""
     seen = (points - camera.pose[:3, 3]) @ camera.pose[:3, :3] @ camera.intrinsics.T
     depth = seen[..., 2]
     return seen[..., :2] / np.where(depth > 0, depth, np.nan)[..., None], depth
-
-
-def to_local(points: np.ndarray, geom: np.ndarray, poses: Poses) -> np.ndarray:
-    """World points (n, 3) m in the frames of their surfaces (n,)."""
-    return np.einsum("nji,nj->ni", poses.rotation[geom], points - poses.position[geom])
-
-
-def to_world(points: np.ndarray, geom: np.ndarray, poses: Poses) -> np.ndarray:
-    """Points (n, 3) m in the frames of their surfaces (n,) -> world points."""
-    return np.einsum("nij,nj->ni", poses.rotation[geom], points) + poses.position[geom]
 
 
 def surface_points(moment: Moment, pixels: np.ndarray) -> np.ndarray:
@@ -108,25 +92,6 @@ def flow(before: Moment, after: Moment) -> np.ndarray:
     hidden = ~ahead | _hidden(target_x, target_y, inverse / scale, after)
     moved = np.stack([target_x - x, target_y - y, hidden.astype(np.float32)], -1)
     return moved.reshape(*before.camera.size, 3)
-
-
-def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """`image` (H, W, C) of the later time, brought back: (H, W, C) float32, bilinear at x + flow (H, W, >= 2).
-
-    Outside of the picture its border is repeated.
-    """
-    height, width = image.shape[:2]
-    target = _centres((height, width))[:, :2] + flow[..., :2].reshape(-1, 2) - 0.5
-    target = np.clip(target, 0, (width - 1, height - 1)).astype(np.float32)
-    corner = np.minimum(target.astype(np.int64), (max(width - 2, 0), max(height - 2, 0)))
-    share = target - corner
-    flat = image.reshape(height * width, -1).astype(np.float32)
-    right, below = min(1, width - 1), width * min(1, height - 1)
-    first = corner[:, 1] * width + corner[:, 0]
-    x, y = share[:, :1], share[:, 1:]
-    upper = flat[first] * (1 - x) + flat[first + right] * x
-    lower = flat[first + below] * (1 - x) + flat[first + below + right] * x
-    return (upper * (1 - y) + lower * y).reshape(*image.shape)
 
 
 def visible(
