@@ -16,7 +16,7 @@ WORLDS = {
     "people": "one or two people who walk, wave, squat, jump, throw or lift, filmed in rooms; --clips in all",
 }
 TEXT = """Make a LeRobot v3 data set in a simulated world: colour, depth, flow, segmentation, surface map, skeleton and
-camera of every frame, all exact. The same command goes on with what was interrupted, and more --episodes add to it.
+camera of every frame, all exact. The same command goes on with what was interrupted, and asking for more adds to it.
 
 {worlds}"""
 
