@@ -24,6 +24,7 @@ from .layout import AXES, Layout, Stream
 from .modality import Condition, Modality, spread
 from .nn.attention import Memory
 from .nn.block import Context, Run
+from .nn.detail import DetailNet
 from .nn.embed import patchify, scatter, unpatchify
 from .nn.init import silent, xavier
 from .nn.modulation import REGISTERS, Modulation, Vectors, key, root
@@ -176,12 +177,13 @@ class WorldModel(nn.Module):
         prefix, prefix_mask = self._prefix(given, size)
         if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
             prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
-        h, segments, fine = [prefix], [], {}
+        h, segments = [prefix], []
+        fine: dict[str, list[Tensor]] = {}
         for s in live:
             tokens = self._tokens(s, x, rows, given, size)
-            if key(s.name) in self.detail:
-                names = {n: x[n] for n in s.of if n in x}
-                more, fine[s.name] = self.detail[key(s.name)].see(names, rows, size)
+            detail = self._detail(s)
+            if detail is not None:
+                more, fine[s.name] = detail.see({n: x[n] for n in s.of if n in x}, rows, size)
                 tokens = tokens + more
             start = sum(part.shape[1] for part in h)
             seen = next(n for n in s.of if n in x and len(x[n]))
@@ -198,7 +200,7 @@ class WorldModel(nn.Module):
             self._contexts(segments, given),
             memory,
         )
-        out = {}
+        out: dict[str, Tensor] = {}
         for segment in segments:
             part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
             mine = {n: rows[n] for n in segment.stream.of if n in x}
@@ -221,10 +223,17 @@ class WorldModel(nn.Module):
             if key(n) in self.ground:
                 said = said + self.ground[key(n)]
             out[n] = unpatchify(said, segment.grid, m.patch)
-        if fine is not None:
-            more = self.detail[key(segment.stream.name)](h, fine, rows, segment.grid)
+        detail = self._detail(segment.stream)
+        if detail is not None and fine is not None:
+            more = detail(h, fine, rows, segment.grid)
             out = {n: v + more[n] for n, v in out.items()}
         return {n: self.modalities[n].path.answer(v) for n, v in out.items()}
+
+    def _detail(self, stream: Stream) -> DetailNet | None:
+        """The stream's path at the scale of pixels."""
+        net = dict(self.detail.named_children()).get(key(stream.name))
+        assert net is None or isinstance(net, DetailNet)
+        return net
 
     def _idle(self) -> Tensor:
         """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""
