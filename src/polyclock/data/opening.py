@@ -61,7 +61,10 @@ def _plain(root: Path) -> Callable[[Path], Dataset]:
         return folder.open_table
     if not root.is_dir():
         what = "a file of another kind" if root.is_file() else "not there"
-        raise ValueError(f"{root} is {what}; possible: a folder or file with {POSSIBLE}")
+        raise ValueError(
+            f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos, .hdf5 files, "
+            "a zarr buffer, an RLDS folder"
+        )
     if (root / "meta" / "info.json").is_file():
         return lerobot.open_lerobot
     tables = sorted(p for p in root.iterdir() if p.suffix.lower() in TABLE_SUFFIXES)
