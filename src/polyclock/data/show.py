@@ -166,13 +166,17 @@ def _sheet(dataset: Dataset, number: int, length: int, key: str, kind: str | Non
 
 
 def _skeletons(dataset: Dataset, number: int, length: int, key: str, note: dict[str, Any]) -> Image.Image:
-    """Joints and limbs; the picture spans all that is seen in these frames."""
+    """Joints and limbs in the frame of the camera of that name; without one, of all that is seen here."""
     frames = _frames(length)
     points = np.asarray(dataset.read(number, key, frames), np.float64)
-    seen = points[points[..., 2] > 0]
-    low, high = (seen[:, :2].min(0), seen[:, :2].max(0)) if len(seen) else (np.zeros(2), np.ones(2))
-    scale = (WIDTH - 16) / max(*(high - low), 1e-9)
-    placed = np.concatenate([(points[..., :2] - low) * scale + 8, points[..., 2:]], -1)
+    camera = next((c for c in dataset.facts.cameras if c.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]), None)
+    seen = points[points[..., 2] > 0][:, :2]
+    if camera is not None:
+        height, width = (int(n or 1) for n in dataset.facts.columns[camera][:2])
+        seen = np.array([[0, 0], [width, height]])
+    low, high = (seen.min(0), seen.max(0)) if len(seen) else (np.zeros(2), np.ones(2))
+    scale = WIDTH / max(*(high - low), 1e-9)
+    placed = np.concatenate([(points[..., :2] - low) * scale, points[..., 2:]], -1)
     names = list(note.get("joints", ()))
     limbs = [(names.index(a), names.index(b)) for a, b in note.get("limbs", ())]
     tiles = [Image.fromarray(picture) for picture in skeletons(placed, WIDTH, limbs)]
