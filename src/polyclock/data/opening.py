@@ -62,8 +62,8 @@ def _plain(root: Path) -> Callable[[Path], Dataset]:
     if not root.is_dir():
         what = "a file of another kind" if root.is_file() else "not there"
         raise ValueError(
-            f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos, .hdf5 files, "
-            "a zarr buffer, an RLDS folder"
+            f"{root} is {what}; possible: a LeRobot folder, a folder of videos, a .csv or .jsonl of videos, "
+            "an .hdf5 file or a folder of them, a zarr buffer, an RLDS folder"
         )
     if (root / "meta" / "info.json").is_file():
         return lerobot.open_lerobot
