@@ -9,7 +9,7 @@ what their code imports and does not use (timm, torchvision's compiled operators
 Every weight, picture and random draw comes from tests/uwm_weights.py by name. Draw k of case NAME is
 `draw("SIZES/NAME", k, ...)`; each file's metadata lists, for every case, the draws in the order in which their code
 makes them. "narrow" and "three" take seconds with a narrow autoencoder of the same structure as SDXL's; "full" has
-SDXL's own size with random weights and takes about three minutes of one core.
+SDXL's own size with random weights and takes a minute of one core.
 """
 
 from __future__ import annotations
