@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -247,6 +248,7 @@ def _results(pool: Executor, function: Callable, units: Sequence[Unit], ahead: i
 
 
 def _begun(pool: Executor, function: Callable, units: Iterable[Unit]) -> list[Future]:
+    resource_tracker.ensure_running()  # its own start, which comes with the first process, would unblock the signal
     # A worker is started here and inherits what is blocked: Ctrl-C reaches the whole group, and the parent alone acts.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

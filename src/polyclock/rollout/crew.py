@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -72,6 +73,7 @@ def _start(station: Station) -> tuple[Connection, Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     member = context.Process(target=work, args=(theirs, station), daemon=True)
+    resource_tracker.ensure_running()  # its own start, which comes with the first process, would unblock the signal
     # A process inherits what is blocked: ctrl-C reaches the whole group, and the parent alone is to act on it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
