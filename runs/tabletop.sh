@@ -2,7 +2,7 @@
 # The shipped model, from an empty disk: collect, train, act, estimate, and write checkpoints/tabletop and JSON.
 #
 #   runs/tabletop.sh                       both networks: all modalities, and actions alone
-#   STEPS=5000 MINUTES=100 runs/tabletop.sh
+#   STEPS=8500 MINUTES=100 runs/tabletop.sh
 #
 # The same command goes on with what was interrupted. Two processes of one thread each train a third faster than one of
 # two threads on two cores. The evaluation starts are the published ones; no training start is among them. What the run
@@ -13,7 +13,7 @@ bin=${BIN:-.venv/bin}
 out=runs/out/tabletop
 shipped=checkpoints/tabletop
 tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
-steps=${STEPS:-5000}
+steps=${STEPS:-8500}
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
 
 collect() { "$bin/polyclock" collect "metaworld/$tasks" --cameras corner2 --flow-steps 8 --noise 0.25 --workers 2 "$@"; }
@@ -38,7 +38,7 @@ learn() {
 
 # roll RUN WORLD OUT [more flags]: 50 published starts of each task. What is committed is what a whole rollout wrote.
 roll() {
-    "$bin/polyclock" rollout "$1" --checkpoint last --world "metaworld/$2" --episodes 50 --steps 5 --workers 2 \
+    "$bin/polyclock" rollout "$1" --checkpoint last --world "metaworld/$2" --episodes 50 --steps 1 --workers 2 \
         --out "$out/rollouts/$3" "${@:4}"
     cp "$out/rollouts/$3/rollout.json" "runs/results/tabletop-$3.rollout.json"
 }
