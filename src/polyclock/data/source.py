@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -140,6 +142,27 @@ def chosen(episodes: Sequence[Episode], indices: Iterable[int], *, keep: bool) -
     if not left:
         raise ValueError(f"no episode is left of {spans([e.index for e in episodes])}")
     return left
+
+
+class Subsets:
+    """`only` and `without` of a data set whose `episodes` are a plain attribute: a copy that reads the same files."""
+
+    episodes: tuple[Episode, ...]
+
+    def only(self, indices: Iterable[int]) -> Self:
+        """These episodes alone; ValueError for one that is not here."""
+        return self._choose(chosen(self.episodes, indices, keep=True))
+
+    def without(self, indices: Iterable[int]) -> Self:
+        """All but these episodes; ValueError for one that is not here."""
+        return self._choose(chosen(self.episodes, indices, keep=False))
+
+    def _choose(self, episodes: tuple[Episode, ...]) -> Self:
+        other = copy.copy(self)
+        other.episodes = episodes
+        for name in [n for n in vars(other) if isinstance(getattr(type(other), n, None), cached_property)]:
+            del other.__dict__[name]  # found out of all episodes
+        return other
 
 
 def spans(numbers: Sequence[int]) -> str:

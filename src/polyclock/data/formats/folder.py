@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import hashlib
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import unknown
-from ..source import VIDEO_SUFFIXES, Episode, Facts, UntidyData, chosen, load_jsonl, rational
+from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
 from ..video import Pictures, pictures_of, read_frames
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -53,7 +52,7 @@ def open_table(path: Path) -> Clips:
     return Clips(path, path.parent, rows)
 
 
-class Clips:
+class Clips(Subsets):
     """Videos with captions as a data set: episode i is row i, its column "video" (or "observation.images.video")."""
 
     def __init__(self, name: Path, root: Path, rows: Sequence[dict]) -> None:
@@ -145,21 +144,6 @@ class Clips:
             names = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[e.index].items())]
             digest.update(f"{e.index} {e.length} {e.tasks} {names}\n".encode())
         return digest.hexdigest()
-
-    def only(self, indices: Iterable[int]) -> Clips:
-        """These rows alone; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=True))
-
-    def without(self, indices: Iterable[int]) -> Clips:
-        """All but these rows; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=False))
-
-    def _choose(self, episodes: tuple[Episode, ...]) -> Clips:
-        other = copy.copy(self)
-        other.episodes = episodes
-        for name in ("_shapes", "facts", "fingerprint"):
-            other.__dict__.pop(name, None)
-        return other
 
     def has(self, episode: int, key: str) -> bool:
         """Whether this row has a file or, for "task", a caption."""

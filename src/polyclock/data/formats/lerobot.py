@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from ...codecs.codec import Shape
 from ...errors import unknown
 from ..dense import PARTS, decoder_for, notes
-from ..source import Episode, Facts, UntidyData, chosen
+from ..source import Episode, Facts, Subsets, UntidyData, chosen
 from ..video import pictures_of, read_frames
 from .columns import Columns, decode_images, schema_of
 from .metadata import Metadata, Place, read_metadata, video_keys
@@ -29,7 +28,7 @@ def open_lerobot(root: str | Path) -> LeRobot:
     return dataset
 
 
-class LeRobot:
+class LeRobot(Subsets):
     """A LeRobot folder as a data set. Threads may read at once; columns of numbers are kept in memory."""
 
     def __init__(self, meta: Metadata) -> None:
@@ -107,21 +106,6 @@ class LeRobot:
         if len(self.episodes) < len(self.meta.places):
             digest.update(repr([e.index for e in self.episodes]).encode())
         return digest.hexdigest()
-
-    def only(self, indices: Iterable[int]) -> LeRobot:
-        """This data set with these episodes alone; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=True))
-
-    def without(self, indices: Iterable[int]) -> LeRobot:
-        """This data set without these episodes; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=False))
-
-    def _choose(self, episodes: tuple[Episode, ...]) -> LeRobot:
-        other = copy.copy(self)
-        other.episodes = episodes
-        other.__dict__.pop("facts", None)
-        other.__dict__.pop("fingerprint", None)
-        return other
 
     def place(self, episode: int) -> Place:
         """Where an episode lies; ValueError for one that is not here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import warnings
@@ -18,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from ...codecs.codec import Shape
 from ...errors import unknown
-from ..source import Episode, Facts, UntidyData, chosen, rational
+from ..source import Episode, Facts, Subsets, UntidyData, chosen, rational
 from ..video import AREA, nearest
 from .options import Options, Part
 
@@ -64,7 +63,7 @@ class Store(Protocol):
         ...
 
 
-class Recordings:
+class Recordings(Subsets):
     """A store with its user's options as a data set: rate, pictures turned over, vectors put together, a sentence."""
 
     def __init__(self, store: Store, options: Options) -> None:
@@ -149,21 +148,6 @@ class Recordings:
         if len(self.episodes) < len(self._numbers):
             digest.update(repr([e.index for e in self.episodes]).encode())
         return digest.hexdigest()
-
-    def only(self, indices: Iterable[int]) -> Recordings:
-        """These episodes alone; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=True))
-
-    def without(self, indices: Iterable[int]) -> Recordings:
-        """All but these episodes; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=False))
-
-    def _choose(self, episodes: tuple[Episode, ...]) -> Recordings:
-        other = copy.copy(self)
-        other.episodes = episodes
-        other.__dict__.pop("facts", None)
-        other.__dict__.pop("fingerprint", None)
-        return other
 
     def _episode(self, index: int) -> Episode:
         if index not in self._numbers:
