@@ -15,8 +15,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 # docs/concepts.md says what lives where. A folder stands for all of its files.
 FLOORS = {
     0: "path tree errors dice plain",
-    1: "modality batch codecs encoders query",
-    2: "timesteps augment layout nn backbones conditioning",
+    1: "modality adapter batch codecs encoders query",
+    2: "timesteps augment views layout nn backbones conditioning sequence",
     3: "model",
     4: "objective guidance schedule schedulers intake solver",
     5: "recipe pretrained",

@@ -18,35 +18,52 @@ from .nn.modulation import key
 class Given:
     """Encoded conditions of B samples, nulls in place: computed once, used at every solver step.
 
-    features[name] (B, D) for the global route, (B, L, D) for the others; masks[name] (B, L), True for real tokens.
+    features[name] (B, vector) for the global route, (B, W) for "beside", (B, L, D) for the others; masks[name] (B, L),
+    True for real tokens. `ahead` is what the backbone makes of the features beside its vectors, where that was computed
+    once for a whole call (`WorldModel.prepared`); else empty.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
+    ahead: tuple[Tensor | None, ...] = ()
 
 
 class Conditioner(nn.Module):
-    """Encodes conditions and knows their nulls."""
+    """Encodes conditions and knows their nulls: (D,) as tokens, (vector,) on the global route, (W,) beside."""
 
-    def __init__(self, conditions: Mapping[str, Condition], dim: int) -> None:
+    def __init__(self, conditions: Mapping[str, Condition], dim: int, vector: int) -> None:
         super().__init__()
-        self.conditions, self.dim = dict(conditions), dim
+        self.conditions, self.vector = dict(conditions), vector
         self.encoder, self.project = nn.ModuleDict(), nn.ModuleDict()
         self.null = nn.ParameterDict()
+        self.width: dict[str, int] = {}  # numbers of a feature
         for name, c in conditions.items():
-            reader = c.encoder.build(c.shape)
-            width = c.encoder.width
-            if c.route == "global":
-                length = getattr(reader, "length", None)
+            mate = _mate(name, conditions)
+            if c.share is None:
+                self.encoder[key(name)] = c.encoder.build(c.shape)
+            read = c.encoder.width
+            if c.route in ("global", "beside"):
+                length = getattr(self.encoder[key(mate)], "length", None)
                 if length is None:
                     raise ValueError(
-                        f"condition {name!r} takes the global route, so its encoder must have a fixed length"
+                        f"condition {name!r} takes the route {c.route!r}, so its encoder must have a fixed length"
                     )
-                width *= length
-            self.encoder[key(name)] = reader
-            self.project[key(name)] = nn.Linear(width, dim)
+                read *= length
+            self.width[name] = {"global": vector, "beside": read}.get(c.route, dim)
+            if c.share is None and c.route != "beside":
+                self.project[key(name)] = nn.Linear(read, self.width[name])
             if not c.required:
-                self.null[key(name)] = nn.Parameter(0.02 * torch.randn(dim))
+                self.null[key(name)] = nn.Parameter(0.02 * torch.randn(self.width[name]))
+
+    @property
+    def beside(self) -> int:
+        """Numbers that stand beside every modulation vector."""
+        return sum(self.width[n] for n, c in self.conditions.items() if c.route == "beside")
+
+    def together(self, given: Given) -> Tensor | None:
+        """(B, beside): all of these, in the recipe's order; None where there are none."""
+        parts = [given.features[n] for n, c in self.conditions.items() if c.route == "beside"]
+        return torch.cat(parts, -1) if parts else None
 
     def forward(
         self,
@@ -79,16 +96,17 @@ class Conditioner(nn.Module):
         self, name: str, c: Condition, values: Tensor | list[str] | None, rows: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
         """(B, D) or (B, L, D), and the mask (B, L)."""
-        linear = self.project[key(name)]
+        flat, mate = c.route in ("global", "beside"), key(c.share or name)
         if values is None:
-            zeros = torch.zeros(size, self.dim, device=next(linear.parameters()).device)
-            zeros = zeros if c.route == "global" else zeros[:, None]
+            zeros = torch.zeros(size, self.width[name], device=next(self.encoder[mate].parameters(), rows).device)
+            zeros = zeros if flat else zeros[:, None]
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
-        out = self.encoder[key(name)](values)
+        out = self.encoder[mate](values)
         feature, mask = out if isinstance(out, tuple) else (out, None)
         if mask is None:
             mask = torch.ones(feature.shape[:2], dtype=torch.bool, device=feature.device)
-        feature = linear(feature.flatten(1) if c.route == "global" else feature)
+        feature = feature.flatten(1) if flat else feature
+        feature = feature if c.route == "beside" else self.project[mate](feature)
         return scatter(feature, rows, size), scatter(mask, rows, size)
 
     def _with_null(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,13 +126,29 @@ class Conditioner(nn.Module):
                 raise ValueError(f"condition {name!r} is required and has no null to be dropped to")
             every = torch.ones(len(features[name]), dtype=torch.bool, device=features[name].device)
             features[name], masks[name] = self._with_null(name, features[name], masks[name], every)
-        return replace(given, features=features, masks=masks)
+        return replace(given, features=features, masks=masks, ahead=())
+
+
+def _mate(name: str, conditions: Mapping[str, Condition]) -> str:
+    """The condition whose encoder `name` uses. Errors: it does not come first, or reads something else."""
+    mate = conditions[name].share
+    if mate is None:
+        return name
+    before = list(conditions)[: list(conditions).index(name)]
+    if mate not in before or conditions[mate].share:
+        raise unknown(f"condition, named before {name!r}, that it shares with", mate, before)
+    a, b = conditions[name], conditions[mate]
+    if (a.encoder, a.route, a.shape) != (b.encoder, b.route, b.shape):
+        raise ValueError(f"{name!r} shares with {mate!r}, but they differ in encoder, route or shape")
+    return mate
 
 
 def stack(givens: list[Given]) -> Given:
     """Several encoded batches as one, along B."""
     first = givens[0]
+    ahead = zip(*(g.ahead for g in givens), strict=True) if all(g.ahead for g in givens) else ()
     return Given(
         {n: torch.cat([g.features[n] for g in givens]) for n in first.features},
         {n: torch.cat([g.masks[n] for g in givens]) for n in first.masks},
+        tuple(None if part[0] is None else torch.cat(part) for part in ahead),
     )

@@ -72,10 +72,16 @@ def _open_shape(
 
 
 def _condition(model: WorldModel, name: str, value: Tensor, dice: Dice) -> Tensor:
-    want = model.conditions[name].shape
+    want = model.raw_shape(name)
     if len(value.shape) != len(want) + 1 or any(w not in (None, s) for w, s in zip(want, value.shape[1:], strict=True)):
         raise ValueError(f"the value for {name!r} has shape {tuple(value.shape)}; it must be (B, {_numbers(want)})")
-    return encode_signal(model.codec(name), value, name, dice)
+    return encode_signal(model.codec(name), _looked_at(model, name, value), name, dice)
+
+
+def _looked_at(model: WorldModel, name: str, value: Tensor) -> Tensor:
+    """Pictures as the model looks at them."""
+    view = model.views.get(name)
+    return value if view is None else view(value, view.draw(None, value))
 
 
 def _latent(
@@ -83,7 +89,7 @@ def _latent(
 ) -> Tensor:
     """A given value of full length, or of its span's, as a latent of full length."""
     codec = model.codec(name)
-    full = m.shape if latent else codec.raw_shape(m.shape)
+    full = m.shape if latent else model.raw_shape(name)
     given = [f for f, r in enumerate(roles) if r is Role.GIVEN]
     if latent:
         span = range(given[0] * m.patch[0], (given[-1] + 1) * m.patch[0])
@@ -103,7 +109,7 @@ def _latent(
         # Frames outside the span are never read; repeating the edges keeps an encoder on familiar ground.
         index = torch.arange(int(full[0] or 0), device=value.device).clamp(span.start, span.stop - 1) - span.start
         value = value[:, index]
-    return value.float() if latent else encode_signal(codec, value, name, dice)
+    return value.float() if latent else encode_signal(codec, _looked_at(model, name, value), name, dice)
 
 
 def _numbers(shape: tuple[int | None, ...]) -> str:

@@ -51,7 +51,9 @@ class Stream:
     `at` places it (None: on its own grid from 0). `context` names the conditions it attends to by cross-attention
     (None: those whose `to` includes it). With `place` every place of the grid has a learnt vector of its own, and every
     modality a learnt value there, which is added to what is predicted: for cameras that stand still, so that what is
-    always there need not pass through the network. `detail` is a path at the scale of pixels beside the tokens.
+    always there need not pass through the network. With `positions` every token has a learnt vector of its own (as in
+    Dosovitskiy et al. 2021), beside the backbone's rotary positions. `detail` is a path at the scale of pixels beside
+    the tokens.
     """
 
     slots: tuple[str | OneOf, ...]
@@ -59,6 +61,7 @@ class Stream:
     context: tuple[str, ...] | None = None
     place: bool = False
     detail: Detail | None = None
+    positions: bool = False
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Stream:
         context: tuple[str, ...] | None = None,
         place: bool = False,
         detail: Detail | None = None,
+        positions: bool = False,
     ) -> None:
         if not of:
             raise ValueError("a Stream needs at least one modality")
@@ -75,6 +79,7 @@ class Stream:
         object.__setattr__(self, "context", context)
         object.__setattr__(self, "place", place)
         object.__setattr__(self, "detail", detail)
+        object.__setattr__(self, "positions", positions)
 
     @property
     def of(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
+from .adapter import Adapter
 from .codecs.codec import Codec, Shape
 from .codecs.scale import Identity
 from .path import Linear, Path
@@ -48,6 +49,9 @@ class Modality:
     clock      name of the clock it shares; None: its own
     share      name of the modality whose embedding, head and codec it uses (another camera, say)
     zero_init  start silent: safe to add to a pretrained model
+    adapter    how a token's numbers enter and leave the network
+    absent     a sample that lacks it has no tokens of it ("none"), or is shown noise at t = 1 whose target is learnt
+               like any other ("noise")
     """
 
     shape: Shape
@@ -62,6 +66,8 @@ class Modality:
     clock: str | None = None
     share: str | None = None
     zero_init: bool = False
+    adapter: Adapter = Adapter()
+    absent: Literal["none", "noise"] = "none"
 
     def __post_init__(self) -> None:
         if len(self.patch) != len(self.shape) - 1:
@@ -71,6 +77,8 @@ class Modality:
                 raise ValueError(f"patch {self.patch} does not divide shape {self.shape}")
         if self.null not in ("noise", "zero"):
             raise ValueError(f"null={self.null!r}; possible: noise, zero")
+        if self.absent not in ("none", "noise"):
+            raise ValueError(f"absent={self.absent!r}; possible: none, noise")
 
     def sized(self, shape: Sequence[int]) -> Modality:
         """This modality with sizes that it leaves open taken from a latent of `shape` (T, *S, C).
@@ -126,9 +134,9 @@ class Encoder(Protocol):
     """A frozen description of a network that reads one condition; `build` makes the trainable part.
 
     The module maps values (b, T', *S', C'), or a list of b strings, to features (b, L, W): L tokens of width
-    `self.width`. For the global route the tokens are flattened, so L must be known: (b, L * W). `length` is L where it
-    does not depend on the shape, else None; the built module has `length` (int | None) for its shape. A module may
-    return (features, mask) where mask (b, L) is True for real tokens.
+    `self.width`. On the routes "global" and "beside" the tokens are flattened, so L must be known: (b, L * W).
+    `length` is L where it does not depend on the shape, else None; the built module has `length` (int | None) for its
+    shape. A module may return (features, mask) where mask (b, L) is True for real tokens.
     """
 
     @property
@@ -145,13 +153,15 @@ class Condition:
     """One signal that is only ever given: text, a current camera image, the robot's state.
 
     encoder    reads it
-    route      "global" (into every modulation vector), "context" (cross-attention), "tokens" (self-attention), or
-               "fuse:STREAM" (added to a stream's tokens: channel concatenation)
+    route      "global" (added to every modulation vector), "beside" (its numbers as they are, next to those of every
+               modulation vector), "context" (cross-attention), "tokens" (self-attention), or "fuse:STREAM" (added to a
+               stream's tokens: channel concatenation)
     to         streams that attend to it (context only); None: all
     shape      raw (T', *S', C'); () for text; C' may be None until fitted
     codec      fitted scaling of raw values before the encoder
     required   must always be supplied; otherwise its null is a learnt vector
     drop       share of training samples in which it is replaced by its null
+    share      name of the condition whose encoder and projection it uses (another camera, say)
     """
 
     encoder: Encoder
@@ -164,10 +174,11 @@ class Condition:
     codec: Codec = field(default_factory=Identity)
     required: bool = False
     drop: float = 0.0
+    share: str | None = None
 
     def __post_init__(self) -> None:
-        if self.route not in ("global", "context", "tokens") and not self.route.startswith("fuse:"):
-            raise ValueError(f"route={self.route!r}; possible: global, context, tokens, fuse:STREAM")
+        if self.route not in ("global", "beside", "context", "tokens") and not self.route.startswith("fuse:"):
+            raise ValueError(f"route={self.route!r}; possible: global, beside, context, tokens, fuse:STREAM")
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop={self.drop} must lie in [0, 1)")
         if self.required and self.drop:

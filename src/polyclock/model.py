@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,34 +19,23 @@ from .batch import Batch
 from .conditioning import Conditioner, Given
 from .dice import Dice
 from .errors import unknown
-from .layout import AXES, Layout, Stream
+from .layout import Layout, Stream
 from .modality import Condition, Modality, spread
 from .nn.attention import Memory
-from .nn.block import Context, Run
 from .nn.detail import DetailNet
 from .nn.embed import patchify, scatter, unpatchify
-from .nn.init import silent, xavier
-from .nn.modulation import REGISTERS, Modulation, Vectors, key, root
+from .nn.init import INITS, silent
+from .nn.modulation import Modulation, key, root
+from .sequence import Segment, contexts, mask, positions, runs
 from .timesteps import Pattern
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stream's place in the token sequence: its token grid (F, *S) laid out from `start`."""
-
-    stream: Stream
-    start: int
-    grid: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        return self.start + math.prod(self.grid)
+from .views import View
 
 
 class WorldModel(nn.Module):
     """x, t, conditions -> a prediction per modality. Built by `Recipe.build`.
 
-    `patterns` are the role patterns that its law trains; None: unknown, nothing is warned about.
+    `patterns` are the role patterns that its law trains; None: unknown, nothing is warned about. `init` says how linear
+    maps begin (nn/init.py).
     """
 
     def __init__(
@@ -58,76 +46,67 @@ class WorldModel(nn.Module):
         backbone: DiT,
         conditions: Mapping[str, Condition] | None = None,
         registers: int = 0,
+        views: Sequence[View] = (),
+        init: str = "xavier",
     ) -> None:
         super().__init__()
         layout.check(modalities)
         self.modalities, self.layout, self.conditions = dict(modalities), layout, dict(conditions or {})
         self.patterns: Sequence[Pattern] | None = None
-        self._check_names()
-        self.backbone = backbone.build(cross=any(c.route == "context" for c in self.conditions.values()))
-        self.per_second = backbone.per_second
-        dim = self.width = self.backbone.width
+        self.views = {name: view for view in views for name in view.of}
+        check_names(self.modalities, self.conditions, layout)
+        width, depth, _ = backbone.numbers
+        self.width, self.per_second = width, backbone.per_second
+        # What is added to the vectors that modulate the blocks, and what stands beside it, are as wide as this.
+        self.conditioner = Conditioner(self.conditions, width, modulation.size(width))
+        self.backbone = backbone.build(
+            cross=any(c.route == "context" for c in self.conditions.values()),
+            vector=modulation.size(width),
+            beside=self.conditioner.beside,
+        )
         self.embed, self.head, self.view = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
         for name, m in modalities.items():
-            if m.share:
-                self.view[key(name)] = nn.Parameter(torch.zeros(dim))
-                continue
-            self.embed[key(name)] = nn.Linear(m.channels, dim)
-            self.head[key(name)] = nn.Linear(dim, m.channels)
+            if not m.share:
+                self.embed[key(name)], self.head[key(name)] = m.adapter.build(m.channels, width)
+            elif not layout.stream_of(name).positions:
+                self.view[key(name)] = nn.Parameter(torch.zeros(width))
         prefix = registers > 0 or any(c.route == "tokens" for c in self.conditions.values())
-        self.modulation = modulation.build(modalities, layout, dim, self.backbone.depth, prefix)
+        self.modulation = modulation.build(modalities, layout, width, depth, prefix)
         for part in (self.backbone, self.embed, self.head, self.modulation):
-            xavier(part)
+            INITS[init](part)
         for name, m in modalities.items():
             if m.zero_init and not m.share:
                 silent(self.embed[key(name)])
                 silent(self.head[key(name)])
         self.detail = nn.ModuleDict(
-            {key(s.name): s.detail.build(s.of, modalities, dim) for s in layout.streams if s.detail is not None}
+            {key(s.name): s.detail.build(s.of, modalities, width) for s in layout.streams if s.detail is not None}
         )
-        self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
-        self.conditioner = Conditioner(self.conditions, dim)
+        self.registers = nn.Parameter(0.02 * torch.randn(registers, width))
         # As far as the recipe says it; 0 where a size is open.
         self.grids = {s.name: self.modalities[s.of[0]].grid for s in layout.streams}
-        # What is learnt of each place of a stream, and of each modality there: (N, D) and (N, P C), zero at the start.
-        self.place, self.ground = nn.ParameterDict(), nn.ParameterDict()
-        for s in (s for s in layout.streams if s.place):
-            count = math.prod(self.grids[s.name][1:])
-            if not count:
-                raise ValueError(f"stream {s.name!r} learns its places, so its size must be known")
-            self.place[key(s.name)] = nn.Parameter(torch.zeros(count, dim))
-            for name in s.of:
-                self.ground[key(name)] = nn.Parameter(torch.zeros(count, modalities[name].channels))
+        self._learn_places()
         for s in layout.streams:
             self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
 
-    def _check_names(self) -> None:
-        streams = [s.name for s in self.layout.streams]
-        for name, c in self.conditions.items():
-            if name in self.modalities:
-                raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
-            target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
-            for s in (*(c.to or ()), *((target,) if target else ())):
-                if s not in streams:
-                    raise unknown(f"stream for condition {name!r}", s, streams)
-        for name, m in self.modalities.items():
-            if m.share and (m.share not in self.modalities or self.modalities[m.share].share):
-                raise unknown(f"modality that {name!r} shares with", m.share, self.modalities)
-            if m.share and self.modalities[m.share].channels != m.channels:
-                raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
+    def _learn_places(self) -> None:
+        """What is learnt of each place of a stream: `place` (N, D) and `ground` (N, P C), of each modality there, zero
+        at the start; `position` (F, N, D), of each token."""
+        self.place, self.ground, self.position = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        for s in (s for s in self.layout.streams if s.place or s.positions):
+            frames, *spatial = self.grids[s.name]
+            count = math.prod(spatial)
+            if not frames * count:
+                raise ValueError(f"stream {s.name!r} learns its places, so its size must be known")
+            if s.positions:
+                self.position[key(s.name)] = nn.Parameter(0.02 * torch.randn(frames, count, self.width))
+            if s.place:
+                self.place[key(s.name)] = nn.Parameter(torch.zeros(count, self.width))
+                for name in s.of:
+                    self.ground[key(name)] = nn.Parameter(torch.zeros(count, self.modalities[name].channels))
 
     def _positions(self, stream: Stream, grids: Mapping[str, tuple[int, ...]]) -> Tensor:
-        """(F * N, 3) over time (seconds times `per_second`), height and width (token index); grids[stream] (F, *S)."""
-        spatial = (1, 1, *grids[stream.name][1:])[-2:]
-        seconds = torch.tensor(self.modalities[stream.of[0]].seconds()) * self.per_second
-        axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
-        out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        if stream.at:
-            other = next(s for s in self.layout.streams if s.name == stream.at.stream)
-            axis = AXES[stream.at.axis]
-            before = self._positions(other, grids)[:, axis]
-            out[:, axis] += before.max() + 1 if len(before) else 0
-        return out
+        """(F * N, 3): where a stream's tokens stand on its token grid grids[stream] (F, *S)."""
+        return positions(stream, self.layout, self.modalities, grids, self.per_second)
 
     @property
     def device(self) -> torch.device:
@@ -135,8 +114,11 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, batch: Batch, dice: Dice | None = None) -> Batch:
-        """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs."""
-        batch = batch.to(self.device)
+        """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs.
+
+        A model in training mode looks at its views with changing crops and colours, which `dice` draws too.
+        """
+        batch = self.looked_at(batch.to(self.device), dice if self.training else None)
         values = dict(batch.values)
         for name in (*self.modalities, *self.conditions):
             raw = values.get(name)
@@ -144,6 +126,30 @@ class WorldModel(nn.Module):
                 continue
             values[name] = encode_signal(self.codec(name), raw, name, dice and dice.at(batch.rows[name]))
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
+
+    def looked_at(self, batch: Batch, dice: Dice | None = None) -> Batch:
+        """A raw batch with the pictures of its views as the model looks at them; `dice` draws what changes in training.
+
+        Pictures that were looked at already, float in [0, 1], stay as they are.
+        """
+        values = dict(batch.values)
+        for name, view in self.views.items():
+            if len(batch.rows[name]):
+                look = view.draw(dice.at(batch.rows[name]) if dice else None, batch.tensor(name))
+                values[name] = view(batch.tensor(name), look)
+        return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
+
+    def raw_shape(self, name: str) -> tuple[int | None, ...]:
+        """Raw (T', *S', C') of a modality or condition as it is given; pictures of a view may be of any size."""
+        if name in self.conditions:
+            shape = self.conditions[name].shape
+        else:
+            shape = self.codec(name).raw_shape(self.modalities[name].shape)
+        return (shape[0], None, None, shape[3]) if name in self.views else shape
+
+    def prepared(self, given: Given) -> Given:
+        """Encoded conditions with what the backbone makes of those beside its vectors: computed once for many steps."""
+        return replace(given, ahead=self.backbone.ahead(self.conditioner.together(given)))
 
     def codec(self, name: str):
         """The codec of a modality (its own or the one it shares) or condition."""
@@ -194,10 +200,11 @@ class WorldModel(nn.Module):
             tokens = tokens + self._idle()
         y = self.backbone(
             tokens,
-            self._runs(prefix.shape[1], segments, vectors),
+            runs(prefix.shape[1], segments, vectors),
+            given.ahead or self.backbone.ahead(self.conditioner.together(given)),
             self._places(prefix, segments),
-            self._mask(prefix_mask, segments, rows, size, memory),
-            self._contexts(segments, given),
+            mask(self.layout, prefix_mask, segments, rows, size, memory),
+            contexts(segments, self.conditions, given),
             memory,
         )
         out: dict[str, Tensor] = {}
@@ -240,9 +247,9 @@ class WorldModel(nn.Module):
         return torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
 
     def _global(self, given: Given, size: int) -> Tensor:
-        """(B, D): the sum of all conditions on the global route."""
+        """(B, vector): the sum of all conditions on the global route."""
         parts = [given.features[n] for n, c in self.conditions.items() if c.route == "global"]
-        return torch.stack(parts).sum(0) if parts else self.registers.new_zeros(size, self.width)
+        return torch.stack(parts).sum(0) if parts else self.registers.new_zeros(size, self.conditioner.vector)
 
     def _prefix(self, given: Given, size: int) -> tuple[Tensor, Tensor]:
         """Registers and conditions on the token route: (B, L0, D) and the mask (B, L0)."""
@@ -271,8 +278,9 @@ class WorldModel(nn.Module):
             if key(n) in self.view:
                 tokens = tokens + self.view[key(n)]
             parts.append(scatter(tokens, rows[n], size))
-        if key(stream.name) in self.place:
-            parts.append(self.place[key(stream.name)].expand_as(parts[0]))
+        for learnt in (self.place, self.position):
+            if key(stream.name) in learnt:
+                parts.append(learnt[key(stream.name)].expand_as(parts[0]))
         for name, c in self.conditions.items():
             if c.route == f"fuse:{stream.name}":
                 fused = given.features[name]  # (B, N, D) for all frames, (B, F * N, D), or a null (B, 1, D)
@@ -285,19 +293,6 @@ class WorldModel(nn.Module):
                 parts.append(fused.unflatten(1, (frames, -1)).expand_as(parts[0]))
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
-    def _runs(self, prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
-        """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
-        pieces: list[tuple[int, int, Tensor, Tensor | None]] = []
-        if prefix:
-            pieces.append((0, prefix, vectors.c[REGISTERS], None))
-        for s in segments:
-            pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
-        runs = []
-        for _, group in groupby(pieces, key=lambda p: (id(p[2]), id(p[3]))):
-            same = list(group)
-            runs.append(Run(same[0][0], same[-1][1], same[0][2], same[0][3]))
-        return runs
-
     def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
         """(L, 3) positions; registers and condition tokens stand at the origin."""
         grids = self.grids | {s.stream.name: s.grid for s in segments}
@@ -307,64 +302,27 @@ class WorldModel(nn.Module):
             parts = [self._positions(s.stream, grids).to(prefix.device) for s in segments]
         return torch.cat([torch.zeros(prefix.shape[1], 3, device=prefix.device), *parts])
 
-    def _mask(
-        self,
-        prefix: Tensor,
-        segments: list[Segment],
-        rows: Mapping[str, Tensor],
-        size: int,
-        memory: Memory | None,
-    ) -> Tensor | None:
-        """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere."""
-        length, sees = segments[-1].stop, self.layout.sees
-        keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
-        keys[:, : prefix.shape[1]] = prefix
-        for s in segments:
-            have = torch.cat([rows[n] for n in s.stream.of if n in rows])
-            keys[:, s.start : s.stop] = torch.zeros_like(keys[:, :1]).index_fill(0, have, True)
-        spans = tuple((s.stream.name, s.start, s.stop) for s in segments)
-        if memory is not None and memory.sealed:
-            assert memory.mask is not None
-            before = memory.mask.shape[1]
-            keys = torch.cat([memory.mask, keys], 1)
-            spans = (*memory.spans, *((name, a + before, b + before) for name, a, b in spans))
-        elif memory is not None:
-            memory.mask, memory.spans = keys, spans
-        if not any(s.stream.name in sees for s in segments):
-            return None if bool(keys.all()) else keys[:, None, None]
-        who = torch.ones(length, keys.shape[1], dtype=torch.bool, device=prefix.device)
-        for s in segments:
-            me = s.stream.name
-            for name, a, b in spans:
-                if me in sees and name != me and name not in sees[me]:
-                    who[s.start : s.stop, a:b] = False
-        # Registers would leak between streams that must not see each other: they look at nothing but themselves.
-        who[: prefix.shape[1], prefix.shape[1] :] = False
-        return keys[:, None, None] & who
-
-    def _contexts(self, segments: list[Segment], given: Given) -> list[Context]:
-        """One context for each stretch of streams that attend to the same conditions."""
-        routed = [n for n, c in self.conditions.items() if c.route == "context"]
-
-        def attended(s: Segment) -> tuple[str, ...]:
-            own = s.stream.context
-            if own is not None:
-                return tuple(n for n in routed if n in own)
-            return tuple(n for n in routed if s.stream.name in (self.conditions[n].to or (s.stream.name,)))
-
-        out = []
-        for names, group in groupby(segments, key=attended):
-            same = list(group)
-            if names:
-                features = torch.cat([given.features[n] for n in names], 1)
-                masks = torch.cat([given.masks[n] for n in names], 1)
-                out.append(Context(same[0].start, same[-1].stop, features, masks))
-        return out
-
 
 def _place(stream: Stream) -> str:
     """The name of the buffer that holds a stream's positions."""
     return f"positions/{key(stream.name)}"
+
+
+def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Condition], layout: Layout) -> None:
+    """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
+    streams = [s.name for s in layout.streams]
+    for name, c in conditions.items():
+        if name in modalities:
+            raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
+        target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
+        for s in (*(c.to or ()), *((target,) if target else ())):
+            if s not in streams:
+                raise unknown(f"stream for condition {name!r}", s, streams)
+    for name, m in modalities.items():
+        if m.share and (m.share not in modalities or modalities[m.share].share):
+            raise unknown(f"modality that {name!r} shares with", m.share, modalities)
+        if m.share and modalities[m.share].channels != m.channels:
+            raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
 
 
 def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None) -> Tensor:

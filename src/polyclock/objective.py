@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def loss(
     A sample's loss for a modality is the mean over its learnt elements; a modality's loss is their sum divided by
     `global_size` (None: this batch's size), so that the losses of a batch cut any way add up to the whole's.
     """
-    rows, draw = _draw(model, batch, law, dice)
+    rows, draw, batch = _draw(model, batch, law, dice)
     x_t, t, target, learn = {}, {}, {}, {}
     for name, m in model.modalities.items():
         r, keep = rows[name]
@@ -86,8 +86,10 @@ def token_valid(valid: Tensor, m: Modality) -> Tensor:
     return torch.stack([valid[:, m.covers(f).start : m.covers(f).stop].all(1) for f in range(m.frames)], 1)
 
 
-def _draw(model: WorldModel, batch: Batch, law: Law, dice: Dice) -> tuple[dict[str, tuple[Tensor, Tensor]], Draw]:
-    """The law's draw, and for each modality (its rows (b',), which of the batch's rows those are (b,) bool)."""
+def _draw(
+    model: WorldModel, batch: Batch, law: Law, dice: Dice
+) -> tuple[dict[str, tuple[Tensor, Tensor]], Draw, Batch]:
+    """The law's draw; for each modality (its rows (b',), which of the batch's rows those are (b,) bool); the batch."""
     has = {}
     for name in (*model.modalities, *model.conditions):
         mine = batch.rows[name]
@@ -99,13 +101,31 @@ def _draw(model: WorldModel, batch: Batch, law: Law, dice: Dice) -> tuple[dict[s
         elif c.drop:
             hit = dice.uniform(f"drop.{name}") < c.drop
             draw.drop[name] = draw.drop[name] | hit if name in draw.drop else hit
+    for name, m in model.modalities.items():
+        if m.absent == "noise" and not bool(has[name].all()):
+            batch = _filled(batch, name, m)
+            late = ~has[name][:, None]
+            draw.t[name], draw.learn[name] = torch.where(late, 1.0, draw.t[name]), draw.learn[name] | late
     rows = {}
     for name in model.modalities:
         keep = torch.ones_like(batch.rows[name], dtype=torch.bool)
         if name in draw.absent:
             keep = ~draw.absent[name][batch.rows[name]]
         rows[name] = (batch.rows[name][keep], keep)
-    return rows, draw
+    return rows, draw, batch
+
+
+def _filled(batch: Batch, name: str, m: Modality) -> Batch:
+    """A batch in which samples that lack a modality have zeros of it."""
+    here = batch.tensor(name)
+    shape = here.shape[1:] if len(here) else [int(n or 0) for n in m.shape]
+    value = here.new_zeros(batch.size, *shape).index_copy(0, batch.rows[name], here)
+    every = torch.arange(batch.size, device=here.device)
+    valid = dict(batch.valid)
+    if name in valid:
+        padded = valid[name]
+        valid[name] = padded.new_ones(batch.size, *padded.shape[1:]).index_copy(0, batch.rows[name], padded)
+    return replace(batch, values={**batch.values, name: value}, rows={**batch.rows, name: every}, valid=valid)
 
 
 def _noised(name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, codecs, encoders
+from .adapter import Adapter
 from .augment import Shift
 from .backbones.dit import DiT
 from .errors import unknown
@@ -23,12 +24,29 @@ from .objective import Annealed
 from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
 from .recipe import Recipe
-from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame, Shared, Task, Uniform
+from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame, Places, Shared, Task, Uniform
+from .views import Jitter, View
 
 OWN: tuple[type, ...] = (
-    *(Recipe, Modality, Condition, Layout, Stream, OneOf, After, Detail, DiT, Joint, JointLocal, Local),
+    *(
+        Recipe,
+        Modality,
+        Condition,
+        Adapter,
+        View,
+        Jitter,
+        Layout,
+        Stream,
+        OneOf,
+        After,
+        Detail,
+        DiT,
+        Joint,
+        JointLocal,
+        Local,
+    ),
     *(Linear, Cosine, Discrete, Annealed, Shift),
-    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal),
+    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal, Places),
 )
 
 

@@ -12,11 +12,14 @@ import torch
 from .augment import Augmentation
 from .backbones.dit import DiT
 from .dice import seed_of
+from .errors import unknown
 from .layout import Layout
 from .modality import Condition, Modality, Signal
 from .model import WorldModel
+from .nn.init import INITS
 from .nn.modulation import Joint, Modulation
 from .timesteps import Law
+from .views import View
 
 Named = TypeVar("Named", Modality, Condition)
 
@@ -31,7 +34,8 @@ class Columns(Protocol):
 class Recipe:
     """What exists, how it is laid out, how it is trained, what it is made of. A variant is `dataclasses.replace`.
 
-    augment is applied to latent batches in training; seed fixes the initial weights.
+    views say how pictures of one camera are looked at, before they are encoded; augment is applied to latent batches in
+    training; init says how linear maps begin ("xavier" or "normal"); seed fixes the initial weights.
     """
 
     name: str
@@ -43,12 +47,17 @@ class Recipe:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     registers: int = 0
     augment: tuple[Augmentation, ...] = ()
+    views: tuple[View, ...] = ()
+    init: str = "xavier"
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.layout.check(self.modalities)
-        for augmentation in self.augment:
-            augmentation.check({**self.modalities, **self.conditions})
+        parts: tuple[Augmentation | View, ...] = (*self.augment, *self.views)
+        for part in parts:
+            part.check({**self.modalities, **self.conditions})
+        if self.init not in INITS:
+            raise unknown("init", self.init, INITS)
         for name, m in self.modalities.items():
             if not self.law.patterns(self.modalities, self.conditions):
                 raise ValueError(f"the law of recipe {self.name!r} trains nothing")
@@ -58,7 +67,8 @@ class Recipe:
     def signals(self) -> dict[str, Signal]:
         """What the data side must bring, by name."""
         named: dict[str, Modality | Condition] = {**self.modalities, **self.conditions}
-        return {n: s.signal(n) for n, s in named.items()}
+        views = {name: view for view in self.views for name in view.of}
+        return {n: views[n].signal(s.signal(n)) if n in views else s.signal(n) for n, s in named.items()}
 
     def fit(self, data: Columns) -> Recipe:
         """The recipe with codecs fitted to `data` and sizes written `None` read off it.
@@ -74,7 +84,14 @@ class Recipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, "weights") % 2**63)
             model = WorldModel(
-                self.modalities, self.layout, self.modulation, self.backbone, self.conditions, self.registers
+                self.modalities,
+                self.layout,
+                self.modulation,
+                self.backbone,
+                self.conditions,
+                self.registers,
+                self.views,
+                self.init,
             )
         model.recipe = self  # type: ignore[assignment]
         model.patterns = self.law.patterns(self.modalities, self.conditions)

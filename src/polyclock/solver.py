@@ -140,6 +140,7 @@ def sample(
     seen = {n: v.shape[1:] for n, v in (noise or {}).items() if n in roles and None in model.modalities[n].shape}
     shapes = seen | dict(shapes or {})
     x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
+    given = model.prepared(given)
     x = start(x, roles, model, dice, noise or {})
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
     rows = plan(steps, schedule, solver).rows(roles, model.modalities)

@@ -100,7 +100,17 @@ class LogitNormal:
         return shifted(torch.sigmoid(self.mean + self.std * normal), self.shift)
 
 
-Density = Uniform | LogitNormal
+@dataclass(frozen=True)
+class Places:
+    """t uniform over 1 / count, 2 / count, .. 1: the noisy places of a table (`path.Discrete`)."""
+
+    count: int
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return ((u * self.count).floor().clamp_max(self.count - 1) + 1) / self.count
+
+
+Density = Uniform | LogitNormal | Places
 
 
 def shifted(t: Tensor, shift: float) -> Tensor:
@@ -108,10 +118,15 @@ def shifted(t: Tensor, shift: float) -> Tensor:
     return shift * t / (1 + (shift - 1) * t)
 
 
-def with_ends(u: Tensor, density: Density, ends: float) -> Tensor:
-    """Uniform numbers -> times with an atom of weight `ends` at exactly 0 and another at exactly 1."""
+def with_ends(u: Tensor, density: Density, ends: float) -> tuple[Tensor, Tensor]:
+    """Uniform numbers -> times, with atoms of weight `ends` at exactly 0 and at exactly 1, and what is learnt.
+
+    An atom is a time that a query states, so nothing is learnt there; what the density draws is, unless it is data.
+    """
     t = density(((u - ends) / max(1e-9, 1 - 2 * ends)).clamp(0, 1))
-    return torch.where(u < ends, torch.zeros_like(t), torch.where(u >= 1 - ends, torch.ones_like(t), t))
+    low, high = u < ends, u >= 1 - ends
+    t = torch.where(low, 0.0, torch.where(high, 1.0, t))
+    return t, (t > 0) & ~high
 
 
 def clocks(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
@@ -127,10 +142,6 @@ def follows_clock(name: str, modalities: Mapping[str, Modality], wanted: Collect
     m = modalities[name]
     mates = clocks(modalities)[m.clock or name]
     return m.null == "zero" and any(n in wanted for n in mates if n != name)
-
-
-def _inside(t: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n: (v > 0) & (v < 1) for n, v in t.items()}
 
 
 class Anyone:
@@ -161,10 +172,12 @@ class Independent(Anyone):
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         t: dict[str, Tensor] = {}
+        learn: dict[str, Tensor] = {}
         for clock, names in clocks(presence.modalities).items():
-            time = with_ends(dice.uniform(f"t.{clock}", 1), self.density, self.ends)
+            time, taught = with_ends(dice.uniform(f"t.{clock}", 1), self.density, self.ends)
             t |= {n: time.expand(-1, presence.modalities[n].frames) for n in names}
-        return Draw(t, _inside(t))
+            learn |= {n: taught.expand(-1, presence.modalities[n].frames) for n in names}
+        return Draw(t, learn)
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         allowed = {n: (ALL,) * m.frames for n, m in modalities.items()}
@@ -184,15 +197,17 @@ class PerFrame(Anyone):
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         t: dict[str, Tensor] = {}
+        learn: dict[str, Tensor] = {}
         for clock, names in clocks(presence.modalities).items():
             frames = {presence.modalities[n].frames for n in names}
             if len(frames) > 1:
                 raise ValueError(
                     f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}"
                 )
-            time = with_ends(dice.uniform(f"t.{clock}", frames.pop()), self.density, self.ends)
+            time, taught = with_ends(dice.uniform(f"t.{clock}", frames.pop()), self.density, self.ends)
             t |= dict.fromkeys(names, time)
-        return Draw(t, _inside(t))
+            learn |= dict.fromkeys(names, taught)
+        return Draw(t, learn)
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         return [Pattern("any frames wanted, given or neither", {n: (ALL,) * m.frames for n, m in modalities.items()})]
@@ -209,9 +224,11 @@ class Shared(Anyone):
         _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        time = with_ends(dice.uniform("t", 1), self.density, self.ends)
-        t = {n: time.expand(-1, m.frames) for n, m in presence.modalities.items()}
-        return Draw(t, _inside(t))
+        time, taught = with_ends(dice.uniform("t", 1), self.density, self.ends)
+        sizes = {n: m.frames for n, m in presence.modalities.items()}
+        return Draw(
+            {n: time.expand(-1, f) for n, f in sizes.items()}, {n: taught.expand(-1, f) for n, f in sizes.items()}
+        )
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         want = frozenset({Role.WANT})

@@ -160,5 +160,8 @@ def test_pixels_are_exact() -> None:
     assert torch.equal(Pixels().decode(x), raw)
     assert Pixels().decode(torch.tensor([-1.7, 0.0, 2.0])).tolist() == [0, 128, 255]
     assert isinstance(Pixels(), Codec)
-    with pytest.raises(ValueError, match="pixels must be uint8"):
-        Pixels().encode(torch.zeros(1, 1, 2, 2, 3))
+    assert Pixels().encode(torch.tensor([0.0, 0.25, 1.0])).tolist() == [-1, -0.5, 1]
+    with pytest.raises(ValueError, match="pixels must be uint8, 0 to 255, or floats from 0 to 1, got torch.int64"):
+        Pixels().encode(torch.zeros(1, 1, 2, 2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="these lie between 0 and 255"):
+        Pixels().encode(torch.tensor([0.0, 255.0]))

@@ -226,7 +226,7 @@ def test_mistakes(image_folder: Path, wan_folder: Path, tmp_path: Path) -> None:
         VAE(folder=str(image_folder)).encode(video(1, 1, 18, 24))
     with pytest.raises(ValueError, match=r"1 \+ 4 k frames, got 8; nearest: 5 or 9"):
         WanVAE(folder=str(wan_folder)).encode(video(1, 8))
-    with pytest.raises(ValueError, match="pixels must be uint8"):
+    with pytest.raises(ValueError, match="pixels that are floats must lie between 0 and 1"):
         VAE(folder=str(image_folder)).encode(video(1, 1).float())
     with pytest.raises(ValueError, match="expects floats"):
         VAE(folder=str(image_folder), raw="float").encode(video(1, 1))

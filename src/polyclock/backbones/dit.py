@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import unknown
 from ..nn.attention import Memory
 from ..nn.block import Block, Context, Modulator, Run, along
+from ..nn.init import silent
 from ..nn.rope import angles
 
 SIZES = {  # width, depth, heads
@@ -25,8 +26,9 @@ SIZES = {  # width, depth, heads
 class DiT:
     """A stack of blocks. `size` picks width, depth and heads; any of them can be given instead.
 
-    `theta` is the base of the rotary frequencies, `per_second` how many position units a second is worth, `ratio` the
-    width of the MLP. With `qk_norm` queries and keys are normalised per head.
+    `theta` is the base of the rotary frequencies, `per_second` how many position units a second is worth; without
+    `rope` nothing is rotated. `ratio` is the width of the MLP, `eps` that of the layer norms. With `qk_norm` queries
+    and keys are normalised per head. With `out` a linear map, zero at the start, follows the last modulation.
     """
 
     size: str = "tiny"
@@ -37,6 +39,9 @@ class DiT:
     qk_norm: bool = True
     theta: float = 100.0
     per_second: float = 4.0
+    rope: bool = True
+    eps: float = 1e-5
+    out: bool = False
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -51,35 +56,50 @@ class DiT:
         width, depth, heads = SIZES[self.size]
         return self.width or width, self.depth or depth, self.heads or heads
 
-    def build(self, *, cross: bool) -> DiTStack:
-        return DiTStack(self, cross)
+    def build(self, *, cross: bool, vector: int, beside: int = 0) -> DiTStack:
+        """`cross`: with cross-attention; `vector` and `beside`: numbers of c and of what stands beside every c."""
+        return DiTStack(self, cross, vector, beside)
 
 
 class DiTStack(nn.Module):
     """(B, L, D) -> (B, L, D), normalised and modulated, ready for the heads."""
 
-    def __init__(self, spec: DiT, cross: bool) -> None:
+    def __init__(self, spec: DiT, cross: bool, vector: int, beside: int) -> None:
         super().__init__()
         self.spec = spec
         self.width, self.depth, self.heads = spec.numbers
         self.blocks = nn.ModuleList(
-            Block(self.width, self.heads, spec.ratio, spec.qk_norm, cross) for _ in range(self.depth)
+            Block(self.width, self.heads, spec.ratio, spec.qk_norm, cross, vector, beside, spec.eps)
+            for _ in range(self.depth)
         )
-        self.final = Modulator(self.width, 2)
+        self.final = Modulator(self.width, 2, vector, beside)
+        if spec.out:
+            self.out = nn.Linear(self.width, self.width)
+            silent(self.out)
+
+    def ahead(self, numbers: Tensor | None) -> tuple[Tensor | None, ...]:
+        """What stands beside every c, (B, beside), through the map of each block and, last, of the final modulation."""
+        modulators = [m for m in self.modules() if isinstance(m, Modulator)]  # in the order of the blocks
+        return tuple(m.ahead(numbers) for m in modulators)
 
     def forward(
         self,
         h: Tensor,
         runs: Sequence[Run],
+        ahead: Sequence[Tensor | None],
         positions: Tensor,
         mask: Tensor | None,
         contexts: Sequence[Context],
         memory: Memory | None = None,
     ) -> Tensor:
-        """h (B, L, D) tokens, positions (L, 3) over time, height and width."""
-        a = angles(positions, self.width // self.heads, self.spec.theta)
-        rope = (a.cos(), a.sin())
+        """h (B, L, D) tokens, positions (L, 3) over time, height and width; `ahead` as the method of that name says."""
+        rope = None
+        if self.spec.rope:
+            a = angles(positions, self.width // self.heads, self.spec.theta)
+            rope = (a.cos(), a.sin())
         for i, block in enumerate(self.blocks):
-            h = block(h, runs, i, rope, mask, contexts, memory)
-        two = [self.final(r.c) for r in runs]
-        return along(F.layer_norm(h, h.shape[-1:]), runs, lambda v, i: v * (1 + two[i][1]) + two[i][0])
+            h = block(h, runs, i, ahead[i], rope, mask, contexts, memory)
+        two = [self.final(r.c, ahead[-1]) for r in runs]
+        norm = F.layer_norm(h, h.shape[-1:], eps=self.spec.eps)
+        h = along(norm, runs, lambda v, i: v * (1 + two[i][1]) + two[i][0])
+        return self.out(h) if self.spec.out else h

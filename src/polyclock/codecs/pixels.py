@@ -1,4 +1,4 @@
-"""Pixels: uint8 video <-> float video in [-1, 1], x = raw / 127.5 - 1."""
+"""Pixels: uint8 video (or floats from 0 to 1) <-> float video in [-1, 1], x = raw / 127.5 - 1."""
 
 from __future__ import annotations
 
@@ -10,11 +10,28 @@ from torch import Tensor
 from .codec import FrameByFrame
 
 
+def to_unit(raw: Tensor) -> Tensor:
+    """uint8, or floats in [0, 1], of any shape -> float32 in [0, 1]. Errors: ValueError for another dtype or range."""
+    if raw.dtype == torch.uint8:
+        return raw.float() / 255
+    _check(raw)
+    return raw.float()
+
+
 def to_float(raw: Tensor) -> Tensor:
-    """uint8 of any shape -> float32 in [-1, 1]. Errors: ValueError for another dtype."""
-    if raw.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8, 0 to 255, got {raw.dtype}")
-    return raw.float() / 127.5 - 1
+    """uint8, or floats in [0, 1], of any shape -> float32 in [-1, 1]. Errors: ValueError for another dtype or range."""
+    if raw.dtype == torch.uint8:
+        return raw.float() / 127.5 - 1
+    _check(raw)
+    return 2 * raw.float() - 1
+
+
+def _check(raw: Tensor) -> None:
+    if not raw.is_floating_point():
+        raise ValueError(f"pixels must be uint8, 0 to 255, or floats from 0 to 1, got {raw.dtype}")
+    low, high = (float(x) for x in raw.aminmax()) if raw.numel() else (0.0, 1.0)
+    if low < 0 or high > 1:
+        raise ValueError(f"pixels that are floats must lie between 0 and 1; these lie between {low:.3g} and {high:.3g}")
 
 
 def to_uint8(x: Tensor) -> Tensor:

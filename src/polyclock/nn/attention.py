@@ -55,11 +55,18 @@ class SelfAttention(nn.Module):
         self.k_norm = HeadNorm(head) if qk_norm else nn.Identity()
 
     def forward(
-        self, h: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, index: int = 0, memory: Memory | None = None
+        self,
+        h: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        index: int = 0,
+        memory: Memory | None = None,
     ) -> Tensor:
-        """rope: cos and sin (L, head / 2). mask (B or 1, 1, L or 1, keys): True where a query may look."""
+        """rope: cos and sin (L, head / 2), or None. mask (B or 1, 1, L or 1, keys): True where a query may look."""
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
         if memory is not None:
             k, v = memory.extend(index, k, v)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))

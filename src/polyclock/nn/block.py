@@ -16,7 +16,7 @@ from .attention import CrossAttention, Memory, SelfAttention
 class Run:
     """A stretch of the token sequence under one modulation: F frames of equally many tokens.
 
-    c (B, F or 1, D); table (B, depth, 6 D) or None.
+    c (B, F or 1, vector); table (B, depth, 6 D) or None.
     """
 
     start: int
@@ -46,28 +46,41 @@ def along(h: Tensor, runs: Sequence[Run], apply) -> Tensor:
 
 
 class Modulator(nn.Module):
-    """c (B, F, D) -> `count` vectors, each (B, F, 1, D), zero at the start."""
+    """c (B, F, vector) -> `count` vectors, each (B, F, 1, D), zero at the start.
 
-    def __init__(self, dim: int, count: int) -> None:
+    It is one linear map of SiLU of c and of the numbers that stand beside it, in two parts: what is beside stays the
+    same through a call and need be mapped only once.
+    """
+
+    def __init__(self, dim: int, count: int, vector: int, beside: int) -> None:
         super().__init__()
-        self.count, self.linear = count, nn.Linear(dim, count * dim)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.count, self.linear = count, nn.Linear(vector, count * dim)
+        self.beside = nn.Linear(beside, count * dim, bias=False) if beside else None
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, c: Tensor, table: Tensor | None = None) -> tuple[Tensor, ...]:
-        """table (B, count * D) is added to every frame."""
+    def forward(self, c: Tensor, *more: Tensor | None) -> tuple[Tensor, ...]:
+        """What is in `more`, (B or 1, count * dim) each, is added to every frame."""
         vectors = self.linear(F.silu(c))
-        if table is not None:
-            vectors = vectors + table[:, None]
+        for term in more:
+            if term is not None:
+                vectors = vectors + term[:, None]
         return vectors[:, :, None].chunk(self.count, -1)
+
+    def ahead(self, numbers: Tensor | None) -> Tensor | None:
+        """The share of the numbers (B, beside) that stand beside every c: (B, count * dim)."""
+        return None if self.beside is None or numbers is None else self.beside(F.silu(numbers))
 
 
 class Block(nn.Module):
     """Attention over all tokens, cross-attention to a context, and an MLP, modulated stretch by stretch."""
 
-    def __init__(self, dim: int, heads: int, ratio: int, qk_norm: bool, cross: bool) -> None:
+    def __init__(
+        self, dim: int, heads: int, ratio: int, qk_norm: bool, cross: bool, vector: int, beside: int, eps: float
+    ) -> None:
         super().__init__()
-        self.modulator = Modulator(dim, 6)
+        self.eps = eps
+        self.modulator = Modulator(dim, 6, vector, beside)
         self.attention = SelfAttention(dim, heads, qk_norm)
         self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
         if cross:
@@ -78,19 +91,20 @@ class Block(nn.Module):
         h: Tensor,  # (B, L, D)
         runs: Sequence[Run],
         index: int,  # place of this block in the stack, to pick from a modality table
-        rope: tuple[Tensor, Tensor],
+        ahead: Tensor | None,  # (B, 6 D): what stands beside every c, through this block's own map
+        rope: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         contexts: Sequence[Context],
         memory: Memory | None = None,
     ) -> Tensor:
-        six = [self.modulator(r.c, None if r.table is None else r.table[:, index]) for r in runs]
-        norm = F.layer_norm(h, h.shape[-1:])
+        six = [self.modulator(r.c, None if r.table is None else r.table[:, index], ahead) for r in runs]
+        norm = F.layer_norm(h, h.shape[-1:], eps=self.eps)
         y = along(norm, runs, lambda v, i: v * (1 + six[i][1]) + six[i][0])
         y = self.attention(y, rope, mask, index, memory)
         h = h + along(y, runs, lambda v, i: v * six[i][2])
         if contexts:
             h = self.look(h, contexts)
-        norm = F.layer_norm(h, h.shape[-1:])
+        norm = F.layer_norm(h, h.shape[-1:], eps=self.eps)
         y = self.mlp(along(norm, runs, lambda v, i: v * (1 + six[i][4]) + six[i][3]))
         return h + along(y, runs, lambda v, i: v * six[i][5])
 

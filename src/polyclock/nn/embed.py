@@ -27,10 +27,14 @@ def unpatchify(y: Tensor, grid: tuple[int, ...], patch: tuple[int, ...]) -> Tens
     return y.reshape(b, *[g * p for g, p in zip(grid, patch, strict=True)], c)
 
 
-def sinusoid(t: Tensor, dim: int) -> Tensor:
-    """Times (...) in [0, 1] -> (..., dim) float32: cos and sin of 1000 t at `dim / 2` frequencies from 1 to 1e-4."""
-    frequency = torch.exp(torch.arange(dim // 2, device=t.device) * (-math.log(1e4) / (dim // 2)))
-    angle = 1000 * t.float()[..., None] * frequency
+def sinusoid(t: Tensor, dim: int, scale: float = 1000.0, closed: bool = False) -> Tensor:
+    """Times (...) in [0, 1] -> (..., dim) float32: cos and sin of `scale` t at `dim / 2` frequencies from 1 to 1e-4.
+
+    The last frequency is one short of 1e-4 (Ho et al. 2020, code), or with `closed` exactly that.
+    """
+    count = dim // 2
+    frequency = torch.exp(torch.arange(count, device=t.device) * (-math.log(1e4) / (count - closed)))
+    angle = scale * t.float()[..., None] * frequency
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 

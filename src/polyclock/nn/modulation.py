@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..adapter import ACTIVATIONS
+from ..errors import unknown
 from ..layout import Layout
 from ..modality import Modality
 from ..timesteps import clocks
@@ -28,8 +30,8 @@ def root(name: str, modalities: Mapping[str, Modality]) -> str:
 
 @dataclass(frozen=True)
 class Vectors:
-    """c[segment] (B, F or 1, D) for every stream and for the registers; table[stream] (B or 1, depth, 6 D) is added
-    to the block's own six vectors where a modality table is in use."""
+    """c[segment] (B, F or 1, vector) for every stream and for the registers; table[stream] (B or 1, depth, 6 D) is
+    added to the block's own six vectors where a modality table is in use."""
 
     c: dict[str, Tensor]
     table: dict[str, Tensor]
@@ -59,6 +61,10 @@ class Local:
 
     table: bool = False
     frequencies: int = 256
+
+    def size(self, dim: int) -> int:
+        """Numbers in a vector, for a network of width `dim`."""
+        return dim
 
     def build(
         self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
@@ -107,38 +113,59 @@ class Joint:
 
     The first layer is a sum of one linear map per clock, which equals the linear map of the concatenation, so a clock
     can be added later without touching the others. It refuses times that differ inside a clock.
+
+    frequencies, scale, closed   of the sinusoidal embedding of a time (nn/embed.py)
+    hidden       width of the layer between the two linear maps, width that of the vector; None: the network's
+    activation   between the two
     """
 
     frequencies: int = 256
+    scale: float = 1000.0
+    closed: bool = False
+    hidden: int | None = None
+    width: int | None = None
+    activation: str = "silu"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+
+    def size(self, dim: int) -> int:
+        """Numbers in the vector, for a network of width `dim`."""
+        return self.width or dim
 
     def build(
         self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
     ) -> nn.Module:
-        return JointModulation(self.frequencies, modalities, layout, dim)
+        return JointModulation(self, modalities, layout, dim)
 
 
 class JointModulation(nn.Module):
     separate = False
 
-    def __init__(self, frequencies: int, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
+    def __init__(self, spec: Joint, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
         super().__init__()
-        self.layout, self.modalities, self.frequencies = layout, modalities, frequencies
+        self.spec, self.layout, self.modalities = spec, layout, modalities
         self.clocks = clocks(modalities)
-        self.first = nn.ModuleDict({key(c): nn.Linear(frequencies, dim, bias=False) for c in self.clocks})
+        hidden = spec.hidden or dim
+        self.first = nn.ModuleDict({key(c): nn.Linear(spec.frequencies, hidden, bias=False) for c in self.clocks})
         for clock, names in self.clocks.items():
             if all(modalities[n].zero_init for n in names):
                 silent(self.first[key(clock)])
-        self.bias = nn.Parameter(torch.zeros(dim))
-        self.last = nn.Linear(dim, dim)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.last = nn.Linear(hidden, spec.size(dim))
 
     def clock_time(self, clock: str, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int) -> Tensor:
-        """(B, 1, D): the clock's share of the first layer, zero for samples without it."""
+        """(B, 1, hidden): the clock's share of the first layer, zero for samples without it."""
         out: Tensor | None = None
+        spec = self.spec
         for name in self.clocks[clock]:
             if name not in t:
                 continue
             refuse_split(t[name], name)
-            one = scatter(self.first[key(clock)](sinusoid(t[name][:, :1], self.frequencies)), rows[name], size)
+            time = sinusoid(t[name][:, :1], spec.frequencies, spec.scale, spec.closed)
+            one = scatter(self.first[key(clock)](time), rows[name], size)
             if out is None:
                 out, seen = one, rows[name]
                 continue
@@ -149,7 +176,7 @@ class JointModulation(nn.Module):
 
     def joint(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Tensor:
         total = self.bias + sum(self.clock_time(clock, t, rows, size) for clock in self.clocks)
-        return self.last(nn.functional.silu(total)) + glob[:, None]
+        return self.last(self.activation(total)) + glob[:, None]
 
     def forward(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Vectors:
         """t[name] (b, F) stamps, rows[name] (b,), glob (B, D). Errors: times that differ inside a clock."""
@@ -168,24 +195,22 @@ def refuse_split(t: Tensor, name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointLocal:
+class JointLocal(Joint):
     """`Joint`, with the largest time of each modality, plus a zero-initialised term per frame.
 
     So a network trained with `Joint` can go on to learn a time per step.
     """
 
-    frequencies: int = 256
-
     def build(
         self, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
     ) -> nn.Module:
-        return JointLocalModulation(self.frequencies, modalities, layout, dim)
+        return JointLocalModulation(self, modalities, layout, dim)
 
 
 class JointLocalModulation(JointModulation):
-    def __init__(self, frequencies: int, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
-        super().__init__(frequencies, modalities, layout, dim)
-        self.local = nn.ModuleDict({key(n): TimeMLP(frequencies, dim, quiet=True) for n in modalities})
+    def __init__(self, spec: JointLocal, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
+        super().__init__(spec, modalities, layout, dim)
+        self.local = nn.ModuleDict({key(n): TimeMLP(spec.frequencies, spec.size(dim), quiet=True) for n in modalities})
 
     def forward(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Vectors:
         most = {n: v.amax(1, keepdim=True).expand_as(v) for n, v in t.items()}
@@ -199,7 +224,7 @@ class JointLocalModulation(JointModulation):
         return Vectors(c, {})
 
 
-Modulation = Local | Joint | JointLocal
+Modulation = Local | Joint
 
 
 def key(name: str) -> str:

@@ -1,0 +1,121 @@
+"""The token sequence of a call: where each stream's tokens stand, what modulates them, and who may look at whom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from .conditioning import Given
+from .layout import AXES, Layout, Stream
+from .modality import Condition, Modality
+from .nn.attention import Memory
+from .nn.block import Context, Run
+from .nn.modulation import REGISTERS, Vectors
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stream's place in the token sequence: its token grid (F, *S) laid out from `start`."""
+
+    stream: Stream
+    start: int
+    grid: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.grid)
+
+
+def positions(
+    stream: Stream,
+    layout: Layout,
+    modalities: Mapping[str, Modality],
+    grids: Mapping[str, tuple[int, ...]],
+    per_second: float,
+) -> Tensor:
+    """(F * N, 3) over time (seconds times `per_second`), height and width (token index); grids[stream] (F, *S)."""
+    spatial = (1, 1, *grids[stream.name][1:])[-2:]
+    seconds = torch.tensor(modalities[stream.of[0]].seconds()) * per_second
+    axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
+    out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    if stream.at:
+        other = next(s for s in layout.streams if s.name == stream.at.stream)
+        axis = AXES[stream.at.axis]
+        before = positions(other, layout, modalities, grids, per_second)[:, axis]
+        out[:, axis] += before.max() + 1 if len(before) else 0
+    return out
+
+
+def runs(prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
+    """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
+    pieces: list[tuple[int, int, Tensor, Tensor | None]] = []
+    if prefix:
+        pieces.append((0, prefix, vectors.c[REGISTERS], None))
+    for s in segments:
+        pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
+    out = []
+    for _, group in groupby(pieces, key=lambda p: (id(p[2]), id(p[3]))):
+        same = list(group)
+        out.append(Run(same[0][0], same[-1][1], same[0][2], same[0][3]))
+    return out
+
+
+def mask(
+    layout: Layout,
+    prefix: Tensor,
+    segments: list[Segment],
+    rows: Mapping[str, Tensor],
+    size: int,
+    memory: Memory | None,
+) -> Tensor | None:
+    """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere. prefix (B, L0): which are real."""
+    length, sees = segments[-1].stop, layout.sees
+    keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
+    keys[:, : prefix.shape[1]] = prefix
+    for s in segments:
+        have = torch.cat([rows[n] for n in s.stream.of if n in rows])
+        keys[:, s.start : s.stop] = torch.zeros_like(keys[:, :1]).index_fill(0, have, True)
+    spans = tuple((s.stream.name, s.start, s.stop) for s in segments)
+    if memory is not None and memory.sealed:
+        assert memory.mask is not None
+        before = memory.mask.shape[1]
+        keys = torch.cat([memory.mask, keys], 1)
+        spans = (*memory.spans, *((name, a + before, b + before) for name, a, b in spans))
+    elif memory is not None:
+        memory.mask, memory.spans = keys, spans
+    if not any(s.stream.name in sees for s in segments):
+        return None if bool(keys.all()) else keys[:, None, None]
+    who = torch.ones(length, keys.shape[1], dtype=torch.bool, device=prefix.device)
+    for s in segments:
+        me = s.stream.name
+        for name, a, b in spans:
+            if me in sees and name != me and name not in sees[me]:
+                who[s.start : s.stop, a:b] = False
+    # Registers would leak between streams that must not see each other: they look at nothing but themselves.
+    who[: prefix.shape[1], prefix.shape[1] :] = False
+    return keys[:, None, None] & who
+
+
+def contexts(segments: list[Segment], conditions: Mapping[str, Condition], given: Given) -> list[Context]:
+    """One context for each stretch of streams that attend to the same conditions."""
+    routed = [n for n, c in conditions.items() if c.route == "context"]
+
+    def attended(s: Segment) -> tuple[str, ...]:
+        own = s.stream.context
+        if own is not None:
+            return tuple(n for n in routed if n in own)
+        return tuple(n for n in routed if s.stream.name in (conditions[n].to or (s.stream.name,)))
+
+    out = []
+    for names, group in groupby(segments, key=attended):
+        same = list(group)
+        if names:
+            features = torch.cat([given.features[n] for n in names], 1)
+            masks = torch.cat([given.masks[n] for n in names], 1)
+            out.append(Context(same[0].start, same[-1].stop, features, masks))
+    return out

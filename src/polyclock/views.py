@@ -1,0 +1,189 @@
+"""Views: the pictures of one camera, resized, cropped and recoloured alike under every name that they go by.
+
+A camera's present frames may be a condition and its future ones a modality: they have to move together. In training
+crops and colours change from sample to sample, otherwise the middle is cut out. It comes before any codec or encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .dice import Dice
+from .modality import Signal
+
+GREY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in brightness, as torchvision has them
+ORDERS = tuple(permutations(range(4)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jitter:
+    """How far colours change: factors of brightness, contrast and saturation lie in [1 - x, 1 + x], and the hue is
+    turned by up to x of a whole turn. The four follow each other in a drawn order (torchvision's ColorJitter)."""
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, most in (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"Jitter({name}={getattr(self, name)}) must lie in [0, {most:g}]")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One draw for b samples: the crop's corner, top and left (b,); the order of the four changes of colour (b, 4),
+    0 brightness, 1 contrast, 2 saturation, 3 hue; and their factors (b, 4). No order: colours stay."""
+
+    top: Tensor
+    left: Tensor
+    order: Tensor | None = None
+    factors: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Pictures `of` these names, which show one camera.
+
+    size     (H, W) that the data are read at; None: as they are stored
+    resize   (H, W), bilinear with antialiasing; None: not
+    crop     (H, W) at a random place in training, in the middle otherwise; None: whole
+    jitter   of colours in training; None: none
+    per      one draw for each "sample", all of its frames alike, or for the whole "batch"
+    """
+
+    of: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    jitter: Jitter | None = None
+    per: Literal["sample", "batch"] = "sample"
+
+    def __post_init__(self) -> None:
+        if not self.of or self.per not in ("sample", "batch"):
+            raise ValueError(f"View(of={self.of}, per={self.per!r}): a name is needed, and per is sample or batch")
+        before = self.resize or self.size
+        if before and self.crop and any(a < b for a, b in zip(before, self.crop, strict=True)):
+            raise ValueError(f"View: pictures of {before} cannot be cropped to {self.crop}")
+
+    def check(self, names: Mapping[str, object]) -> None:
+        """Errors: ValueError for a name that the recipe does not have."""
+        for name in self.of:
+            if name not in names:
+                raise ValueError(f"View looks at {name!r}, which the recipe does not have; it has {', '.join(names)}")
+
+    def signal(self, signal: Signal) -> Signal:
+        """What the data side must bring in place of the pictures that the model works on."""
+        height, width = self.size or (None, None)
+        return replace(signal, shape=(signal.shape[0], height, width, signal.shape[3]))
+
+    def draw(self, dice: Dice | None, pictures: Tensor) -> Look:
+        """The look at pictures (b, T, H, W, 3); without dice the middle, in its own colours.
+
+        Errors: ValueError where they are smaller than the crop.
+        """
+        height, width = self.resize or pictures.shape[2:4]
+        high, wide = self.crop or (height, width)
+        free = torch.tensor([height - high, width - wide], device=pictures.device)
+        if bool((free < 0).any()) and not pictures.is_floating_point():
+            raise ValueError(f"pictures of {height} x {width} cannot be cropped to {high} x {wide}: resize them first")
+        if dice is None:
+            top, left = (torch.full((len(pictures),), round(int(n) / 2), device=pictures.device) for n in free)
+            return Look(top, left)
+        purpose = f"view.{self.of[0]}"
+        throw = dice.uniform(purpose, 7)
+        if self.per == "batch":
+            throw = torch.stack([dice.common(f"{purpose}.{i}") for i in range(7)]).expand_as(throw)
+        top, left = ((throw[:, i] * (free[i] + 1)).long() for i in range(2))
+        if self.jitter is None:
+            return Look(top, left)
+        order = torch.tensor(ORDERS, device=throw.device)[(throw[:, 2] * len(ORDERS)).long()]
+        far = throw.new_tensor([getattr(self.jitter, n) for n in ("brightness", "contrast", "saturation", "hue")])
+        middle = throw.new_tensor([1.0, 1.0, 1.0, 0.0])
+        return Look(top, left, order, middle + (2 * throw[:, 3:] - 1) * far)
+
+    def __call__(self, raw: Tensor, look: Look) -> Tensor:
+        """uint8 (b, T, H, W, 3) -> float (b, T, h, w, 3) in [0, 1]; floats were looked at already and stay."""
+        if raw.is_floating_point():
+            return raw
+        b, frames = raw.shape[:2]
+        x = raw.flatten(0, 1).movedim(-1, 1).float() / 255
+        if self.resize and tuple(x.shape[-2:]) != self.resize:
+            x = F.interpolate(x, self.resize, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+        x = x.unflatten(0, (b, frames))
+        if self.crop:
+            high, wide = self.crop
+            corners = zip(look.top.tolist(), look.left.tolist(), strict=True)
+            x = torch.stack([one[..., i : i + high, j : j + wide] for one, (i, j) in zip(x, corners, strict=True)])
+        if look.order is not None and look.factors is not None:
+            factors = look.factors.repeat_interleave(frames, 0)
+            x = recoloured(x.flatten(0, 1), look.order.repeat_interleave(frames, 0), factors).unflatten(0, (b, frames))
+        return x.movedim(2, -1)
+
+
+def recoloured(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+    """x (n, 3, H, W) in [0, 1] with the four changes of colour, each picture's in its own order; order, factors (n, 4).
+
+    Contrast is around each picture's own mean grey.
+    """
+    changes = (
+        lambda y, f: blend(y, 0.0, f),
+        lambda y, f: blend(y, grey(y).mean((1, 2, 3), keepdim=True), f),
+        lambda y, f: blend(y, grey(y), f),
+        turned,
+    )
+    for slot in range(4):
+        parts = torch.empty_like(x)
+        for i, change in enumerate(changes):
+            mine = order[:, slot] == i
+            if bool(mine.any()):
+                parts[mine] = change(x[mine], factors[mine, i].view(-1, 1, 1, 1))
+        x = parts
+    return x
+
+
+def blend(a: Tensor, b: Tensor | float, share: Tensor) -> Tensor:
+    """`share` of a and the rest of b, within [0, 1]."""
+    return (share * a + (1 - share) * b).clamp(0, 1)
+
+
+def grey(x: Tensor) -> Tensor:
+    """(n, 3, H, W) -> (n, 1, H, W)."""
+    return (x * x.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+
+
+def turned(x: Tensor, by: Tensor) -> Tensor:
+    """x (n, 3, H, W) with its hue moved by `by` (n, 1, 1, 1) of a turn: to hue, saturation and value, and back.
+
+    The order of operations is that of the textbook (Smith 1978) and of torchvision: another formula for the same hue
+    rounds differently, and gradients of a network that reads the pictures jump at every kink that a rounding crosses.
+    """
+    red, green, blue = x.unbind(1)
+    value, low = x.amax(1), x.amin(1)
+    flat = value == low
+    chroma = torch.where(flat, 1.0, value - low)
+    saturation = (value - low) / torch.where(flat, 1.0, value)
+    below = [(value - c) / chroma for c in (red, green, blue)]
+    sixth = torch.where(value == green, 2.0 + below[0] - below[2], 4.0 + below[1] - below[0])
+    sixth = torch.where(value == red, below[2] - below[1], sixth)
+    hue = (torch.fmod(sixth / 6.0 + 1.0, 1.0) + by[:, 0]) % 1.0
+    sector = torch.floor(6.0 * hue)
+    rest = 6.0 * hue - sector
+    down, falling, rising = (
+        (value * (1.0 - part)).clamp(0, 1) for part in (saturation, saturation * rest, saturation * (1.0 - rest))
+    )
+    ways = (
+        (value, falling, down, down, rising, value),
+        (rising, value, value, falling, down, down),
+        (down, down, rising, value, value, falling),
+    )
+    pick = (sector.long() % 6)[:, None]
+    return torch.stack([torch.stack(way, 1).gather(1, pick)[:, 0] for way in ways], 1)
