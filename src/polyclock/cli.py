@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "report": "write a page about a run: losses, clips, numbers",
     "collect": "make a data set in a simulated world, with the exact truth of every frame",
     "data": "look at a data set: info, verify, show, compact",
+    "import": "read a foreign checkpoint, without running anything of it",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -73,7 +75,8 @@ def run(words: list[str]) -> int:
         return 0
     if words[0] not in COMMANDS:
         raise unknown("command", words[0], COMMANDS)
-    return import_module(f".commands.{words[0]}", __package__).run(words[1:])
+    module = words[0] + "_" * iskeyword(words[0])
+    return import_module(f".commands.{module}", __package__).run(words[1:])
 
 
 def message(error: Exception) -> str | None:

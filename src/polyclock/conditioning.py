@@ -41,7 +41,7 @@ class Conditioner(nn.Module):
             mate = _mate(name, conditions)
             if c.share is None:
                 self.encoder[key(name)] = c.encoder.build(c.shape)
-            read = c.encoder.width
+            read = getattr(self.encoder[key(mate)], "width", None) or c.encoder.width
             if c.route in ("global", "beside"):
                 length = getattr(self.encoder[key(mate)], "length", None)
                 if length is None:

@@ -70,7 +70,7 @@ def save_pretrained(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    recipe = to_plain(model.recipe, tensors)
+    recipe = to_plain(model.recipe, tensors, root=folder)
     config = {"library": "polyclock", "version": __version__, "recipe": recipe}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     safetensors.torch.save_file(tensors, folder / "codecs.safetensors")
@@ -97,7 +97,8 @@ def from_pretrained(folder: str | Path, classes: Iterable[type] = ()) -> WorldMo
     config = json.loads((folder / "config.json").read_text())
     if config.get("library") != "polyclock":
         raise ValueError(f"{folder / 'config.json'} was not written by polyclock")
-    recipe = from_plain(config["recipe"], safetensors.torch.load_file(folder / "codecs.safetensors"), table(classes))
+    fitted = safetensors.torch.load_file(folder / "codecs.safetensors")
+    recipe = from_plain(config["recipe"], fitted, table(classes), root=folder)
     model = recipe.build()
     state = safetensors.torch.load_file(folder / "model.safetensors")
     own = model.state_dict()

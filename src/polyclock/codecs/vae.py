@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import missing, unknown
+from ..plain import PATH
 from .codec import Codec, Shape
 from .pixels import to_float, to_uint8
 
@@ -74,7 +75,7 @@ def _in_parts(run: Callable[[Tensor], Tensor], values: Tensor, size: int) -> Ten
 class _Autoencoder:
     """What the two have in common: latent = (z - offset) / scale, with z the posterior's mode or a sample of it."""
 
-    folder: str
+    folder: str = field(metadata=PATH)
     sample: bool = False
     microbatch: int = 1
     raw: Literal["uint8", "float"] = "uint8"

@@ -125,7 +125,9 @@ class ResNetNet(nn.Module):
         """(b, T', H, W, C) uint8, or float in [0, 1] -> (b, L, width)."""
         x = self._coloured(values)
         b, frames = x.shape[:2]
-        cells = self.stages(self.stem(x.flatten(0, 1).movedim(-1, 1))).flatten(2).movedim(1, 2)  # (b T', h w, C)
+        cells = (
+            self.stages(self.stem(x.flatten(0, 1).movedim(-1, 1).contiguous())).flatten(2).movedim(1, 2)
+        )  # (b T', h w, C)
         if self.spec.pool == "mean":
             out: Tensor = self.out(cells.mean(1)).unflatten(0, (b, frames))
             return out

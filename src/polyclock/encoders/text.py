@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..codecs.codec import Shape
 from ..errors import missing
+from ..plain import PATH
 from .bytes import pooled
 
 # "model_type" of a config -> classes of the model and its tokenizer in transformers.
@@ -45,8 +46,8 @@ class Pretrained:
     """
 
     types: ClassVar[tuple[str, ...]]  # the model types that this class reads
-    folder: str
-    tokenizer: str | None = None
+    folder: str = field(metadata=PATH)
+    tokenizer: str | None = field(default=None, metadata=PATH)
     width: int = 256
     max_length: int = 77
     pool: bool = False

@@ -27,14 +27,16 @@ def unpatchify(y: Tensor, grid: tuple[int, ...], patch: tuple[int, ...]) -> Tens
     return y.reshape(b, *[g * p for g, p in zip(grid, patch, strict=True)], c)
 
 
-def sinusoid(t: Tensor, dim: int, scale: float = 1000.0, closed: bool = False) -> Tensor:
+def sinusoid(t: Tensor, dim: int, scale: float = 1000.0, closed: bool = False, whole: bool = False) -> Tensor:
     """Times (...) in [0, 1] -> (..., dim) float32: cos and sin of `scale` t at `dim / 2` frequencies from 1 to 1e-4.
 
-    The last frequency is one short of 1e-4 (Ho et al. 2020, code), or with `closed` exactly that.
+    The last frequency is one short of 1e-4 (Ho et al. 2020, code), or with `closed` exactly that. With `whole` what is
+    scaled is rounded: to the places of a table, which a division by its length and back would miss by a rounding.
     """
     count = dim // 2
     frequency = torch.exp(torch.arange(count, device=t.device) * (-math.log(1e4) / (count - closed)))
-    angle = scale * t.float()[..., None] * frequency
+    place = scale * t.float()
+    angle = (place.round() if whole else place)[..., None] * frequency
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 

@@ -48,7 +48,8 @@ class TimeMLP(nn.Module):
             silent(self.last)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.last(nn.functional.silu(self.first(sinusoid(t, self.frequencies))))
+        time = sinusoid(t, self.frequencies).to(self.first.weight.dtype)
+        return self.last(nn.functional.silu(self.first(time)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class Joint:
     The first layer is a sum of one linear map per clock, which equals the linear map of the concatenation, so a clock
     can be added later without touching the others. It refuses times that differ inside a clock.
 
-    frequencies, scale, closed   of the sinusoidal embedding of a time (nn/embed.py)
+    frequencies, scale, closed, whole   of the sinusoidal embedding of a time (nn/embed.py)
     hidden       width of the layer between the two linear maps, width that of the vector; None: the network's
     activation   between the two
     """
@@ -122,6 +123,7 @@ class Joint:
     frequencies: int = 256
     scale: float = 1000.0
     closed: bool = False
+    whole: bool = False
     hidden: int | None = None
     width: int | None = None
     activation: str = "silu"
@@ -164,8 +166,8 @@ class JointModulation(nn.Module):
             if name not in t:
                 continue
             refuse_split(t[name], name)
-            time = sinusoid(t[name][:, :1], spec.frequencies, spec.scale, spec.closed)
-            one = scatter(self.first[key(clock)](time), rows[name], size)
+            time = sinusoid(t[name][:, :1], spec.frequencies, spec.scale, spec.closed, spec.whole)
+            one = scatter(self.first[key(clock)](time.to(self.bias.dtype)), rows[name], size)
             if out is None:
                 out, seen = one, rows[name]
                 continue

@@ -3,5 +3,6 @@
 from .tabletop import tabletop
 from .tiny import tiny
 from .uwm import uwm
+from .uwm_official import uwm_official
 
-__all__ = ["tabletop", "tiny", "uwm"]
+__all__ = ["tabletop", "tiny", "uwm", "uwm_official"]
