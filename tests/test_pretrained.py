@@ -13,11 +13,12 @@ import torch
 from polyclock import from_pretrained, sample, save_pretrained
 from polyclock.codecs import Chain, Quantile
 from polyclock.codecs.codec import FrameByFrame
+from polyclock.density import LogitNormal
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Modality
 from polyclock.nn.modulation import Joint
 from polyclock.path import Cosine, Discrete
-from polyclock.timesteps import Drop, LogitNormal, Mixture, Shared, Task
+from polyclock.timesteps import Drop, Mixture, Shared, Task
 from worlds import CONDITIONS, awake, recipe
 
 

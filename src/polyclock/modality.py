@@ -136,7 +136,8 @@ class Encoder(Protocol):
     The module maps values (b, T', *S', C'), or a list of b strings, to features (b, L, W): L tokens of width
     `self.width`. On the routes "global" and "beside" the tokens are flattened, so L must be known: (b, L * W).
     `length` is L where it does not depend on the shape, else None, and `width` likewise, else 0; the built module has
-    `length` (int | None), and `width` where the description does not know it. A module may return (features, mask) where mask (b, L) is True for real tokens.
+    `length` (int | None), and `width` where the description does not know it. A module may return (features, mask)
+    where mask (b, L) is True for real tokens.
     """
 
     @property

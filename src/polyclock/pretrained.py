@@ -14,6 +14,7 @@ from . import __version__, codecs, encoders
 from .adapter import Adapter
 from .augment import Shift
 from .backbones.dit import DiT
+from .density import LogitNormal, Places, Uniform
 from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
 from .modality import Condition, Modality
@@ -24,7 +25,7 @@ from .objective import Annealed
 from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
 from .recipe import Recipe
-from .timesteps import Drop, Fixed, Independent, LogitNormal, Mixture, PerFrame, Places, Shared, Task, Uniform
+from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
 from .views import Jitter, View
 
 OWN: tuple[type, ...] = (

@@ -12,10 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .density import shifted
 from .errors import unknown
 from .modality import Modality
 from .query import Role, Roles
-from .timesteps import follows_clock, shifted
+from .timesteps import follows_clock
 
 Row = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""Numbers as they are, or through one linear map: for features that something else computed, or a state beside times."""
+"""Numbers as they are, or through one linear map: features that something else computed, a state beside times."""
 
 from __future__ import annotations
 

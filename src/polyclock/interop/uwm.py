@@ -71,8 +71,8 @@ def recipe_of(checkpoint: Checkpoint, settled: Settled, autoencoder: Path, rate:
     facts = settled.facts
     if any(facts.shift) or len(set(facts.scale)) > 1:
         raise ValueError(
-            f"{checkpoint.path}: latents are shifted by {facts.shift} and divided by {facts.scale}; possible: no shift, "
-            "and one number for all channels"
+            f"{checkpoint.path}: latents are shifted by {facts.shift} and divided by {facts.scale}; possible: no "
+            "shift, and one number for all channels"
         )
     recipe = uwm_official(
         vae=str(autoencoder),

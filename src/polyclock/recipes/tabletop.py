@@ -13,6 +13,7 @@ from ..augment import Shift
 from ..backbones.dit import DiT
 from ..codecs import DepthPlane, FlowPlanes, LabelPlanes, Pixels, Quantile, SkeletonPicture
 from ..codecs.codec import Codec
+from ..density import Uniform
 from ..encoders import Bytes, ResNet, Vector
 from ..layout import Layout, Stream
 from ..modality import Condition, Modality
@@ -20,7 +21,7 @@ from ..nn.detail import Detail
 from ..nn.modulation import Local
 from ..path import Linear
 from ..recipe import Recipe
-from ..timesteps import Law, Mixture, PerFrame, Task, Uniform
+from ..timesteps import Law, Mixture, PerFrame, Task
 
 
 def tabletop(

@@ -16,13 +16,14 @@ from ..adapter import Adapter
 from ..backbones.dit import DiT
 from ..codecs import VAE, MinMax
 from ..codecs.scale import Identity
+from ..density import Places
 from ..encoders import Numbers, ResNet
 from ..layout import Layout, Stream
 from ..modality import Condition, Modality
 from ..nn.modulation import Joint
 from ..path import Discrete
 from ..recipe import Recipe
-from ..timesteps import Independent, Places
+from ..timesteps import Independent
 from ..views import Jitter, View
 
 TABLE, ROWS = 100, 10  # places of the table, rows that its sampler walks
