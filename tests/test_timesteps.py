@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from polyclock.density import LogitNormal, Uniform, shifted
 from polyclock.dice import Dice
 from polyclock.modality import Modality
 from polyclock.path import Discrete
@@ -13,14 +14,11 @@ from polyclock.timesteps import (
     Drop,
     Fixed,
     Independent,
-    LogitNormal,
     Mixture,
     PerFrame,
     Presence,
     Shared,
     Task,
-    Uniform,
-    shifted,
 )
 from worlds import CONDITIONS, MODALITIES, recipe
 
