@@ -37,8 +37,8 @@ class Imported:
         self.path = folder / f"{name}.pt"
         torch.save({"model": numbers.state(sizes), "step": 3}, self.path)
         self.known = {"views": sizes.views, "resize": sizes.resize, "crop": sizes.crop, "heads": sizes.heads}
-        self.known["state"] = dict(sorted(sizes.low_dim.items()))
-        self.model = uwm.load(self.path, **self.known)
+        self.state = dict(sorted(sizes.low_dim.items()))
+        self.model = uwm.load(self.path, **self.known, state=tuple(self.state.items()))
         self.videos = ["video", *(f"video.{v}" for v in sizes.views[1:])]
         self.cameras = [n.replace("video", "camera") for n in self.videos]
 
@@ -202,7 +202,7 @@ def check_loss(case: Imported, name: str, seen: dict[str, Tensor], latents: Tens
     batch = Batch(torch.arange(sizes.batch), values, {n: torch.arange(sizes.batch) for n in values})
 
     checkpoint = read_checkpoint(case.path)
-    settled = checkpoint.facts.settle(**case.known)
+    settled = checkpoint.facts.settle(**case.known, state=case.state)
     names = golden.notes["parameters"]
     state = {n: v.float().clone().requires_grad_(n in names) for n, v in checkpoint.state.items()}
     ours = {f"model.{n}": v for n, v in uwm.weights(state, settled).items()}

@@ -1,1 +1,19 @@
 """Foreign checkpoints, read without running anything of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from ..errors import unknown
+from ..model import WorldModel
+
+FORMATS = {"uwm": "models.pt of the authors' Unified World Models code, its autoencoder included"}
+
+
+def loader(name: str) -> Callable[..., WorldModel]:
+    """What reads a file of a format: `loader("uwm")("models.pt", views=...)`. Errors: ValueError, an unknown format."""
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
+    load: Callable[..., WorldModel] = import_module(f".{name}", __package__).load
+    return load

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,27 +37,22 @@ AUTOENCODER_FOLDER = "autoencoder"
 def load(
     path: str | Path,
     *,
-    views: Sequence[str] | None = None,
-    resize: tuple[int, int] | None = None,
-    crop: tuple[int, int] = (224, 224),
-    heads: int | None = None,
-    state: Mapping[str, int] | None = None,
-    rate: float = 20.0,
+    views: tuple[str, ...] = (),  # names of the cameras, sorted: the data have them as observation.images.NAME
+    resize: tuple[int, int] | None = None,  # height,width of pictures before they are cropped
+    crop: tuple[int, int] = (224, 224),  # height,width
+    heads: int | None = None,  # of the attention; not said: heads of 64 numbers
+    state: tuple[tuple[str, int], ...] = (),  # columns observation.NAME that it reads, sorted, and widths: NAME=WIDTH
+    rate: float = 20.0,  # frames and action steps a second of the data
     folder: str | Path | None = None,
 ) -> WorldModel:
     """The model in their `models.pt`, ready to be asked: `sample(model, "action |", camera=..., ...)`.
 
-    views    names of the cameras, sorted: the data have them as observation.images.NAME
-    resize   (height, width) of pictures before they are cropped to `crop`
-    heads    of the attention; None: heads of 64 numbers
-    state    width of each column of proprioception by its name, sorted: observation.NAME
-    rate     frames and action steps a second of the data
-    folder   a new or empty folder that becomes its model folder; None: one that is removed when the program ends
+    `folder` is new or empty and becomes its model folder; None: one that is removed when the program ends.
 
     Errors: ValueError that names what the file does not say, what is unknown in it, or what does not fit.
     """
     checkpoint = read_checkpoint(path)
-    settled = checkpoint.facts.settle(views=views, resize=resize, crop=crop, heads=heads, state=state)
+    settled = checkpoint.facts.settle(views=views, resize=resize, crop=crop, heads=heads, state=dict(state))
     with _new_folder(folder) as (aside, out):
         _write_autoencoder(checkpoint, aside / AUTOENCODER_FOLDER)
         model = recipe_of(checkpoint, settled, aside / AUTOENCODER_FOLDER, rate).build()

@@ -65,6 +65,7 @@ def uwm_official(
     conditions: dict[str, Condition] = {}
     for camera, name in names.items():
         first = name == "video"
+        mate = {} if first else {"share": "video", "clock": "video"}
         modalities[name] = Modality(
             key=camera,
             shape=(frames, *small, autoencoder.config["latent_channels"]),
@@ -74,8 +75,7 @@ def uwm_official(
             path=PATH,
             codec=autoencoder,
             weight=1 / len(names),
-            clock=None if first else "video",
-            share=None if first else "video",
+            **mate,
         )
         conditions[name.replace("video", "camera")] = Condition(
             key=camera,
@@ -87,20 +87,7 @@ def uwm_official(
             required=True,
             share=None if first else "camera",
         )
-    views = tuple(
-        View(of=(name.replace("video", "camera"), name), resize=resize, crop=crop, jitter=Jitter(), per="batch")
-        for name in names.values()
-    )
-    modalities["action"] = Modality(
-        key=action,
-        shape=(horizon, None),
-        patch=(1,),
-        rate=rate,
-        path=PATH,
-        codec=MinMax() if scaled else Identity(),
-        adapter=Adapter(hidden=1, ratio=4, activation="mish"),
-        absent="noise",
-    )
+    modalities["action"] = _actions(action, rate, horizon, scaled)
     conditions |= _numbers(state, rate, frames, sentence, picture or width)
     return Recipe(
         name="uwm_official",
@@ -113,9 +100,26 @@ def uwm_official(
         ),
         backbone=DiT(width=width, depth=depth, heads=heads, qk_norm=False, rope=False, eps=1e-6, out=True),
         registers=registers,
-        views=views,
+        views=tuple(
+            View(of=(n.replace("video", "camera"), n), resize=resize, crop=crop, jitter=Jitter(), per="batch")
+            for n in names.values()
+        ),
         init="normal",
         seed=seed,
+    )
+
+
+def _actions(column: str, rate: float, horizon: int, scaled: bool) -> Modality:
+    """The actions' chunk, through two layers each way; a sample without actions learns their noise."""
+    return Modality(
+        key=column,
+        shape=(horizon, None),
+        patch=(1,),
+        rate=rate,
+        path=PATH,
+        codec=MinMax() if scaled else Identity(),
+        adapter=Adapter(hidden=1, ratio=4, activation="mish"),
+        absent="noise",
     )
 
 
