@@ -8,7 +8,7 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -165,11 +165,13 @@ class WorldModel(nn.Module):
         rows: Mapping[str, Tensor] | None = None,
         size: int | None = None,
         memory: Memory | None = None,
+        wanted: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """x[name] (b, T, *S, C) noisy, t[name] (b, F), rows[name] (b,) of `size` samples -> predictions like x.
 
-        Names missing from x have no tokens. `rows` None: every sample has every name. An open `memory` keeps the keys
-        and values of this call; a sealed one puts them before those of x, which lacks the streams that it keeps.
+        Names missing from x have no tokens. `rows` None: every sample has every name. Only what is `wanted` is
+        predicted; None: everything in x. An open `memory` keeps the keys and values of this call; a sealed one puts
+        them before those of x, which lacks the streams that it keeps.
         """
         size = size or len(next(iter(x.values())))
         if rows is None:
@@ -195,6 +197,7 @@ class WorldModel(nn.Module):
             seen = next(n for n in s.of if n in x and len(x[n]))
             segments.append(Segment(s, start, self.modalities[seen].sized(x[seen].shape[1:]).grid))
             h.append(tokens.flatten(1, 2))
+        asked = [s for s in segments if wanted is None or any(n in wanted for n in s.stream.of)]
         tokens = torch.cat(h, 1)
         if torch.is_grad_enabled() and any(not len(v) for v in (*x.values(), *rows.values())):
             tokens = tokens + self._idle()
@@ -206,13 +209,17 @@ class WorldModel(nn.Module):
             mask(self.layout, prefix_mask, segments, rows, size, memory),
             contexts(segments, self.conditions, given),
             memory,
+            None if wanted is None else [(s.start, s.stop) for s in asked],
         )
         out: dict[str, Tensor] = {}
-        for segment in segments:
-            part = y[:, segment.start : segment.stop].unflatten(1, (segment.grid[0], -1))
+        at = prefix.shape[1] if wanted is None else 0
+        for segment in asked:
+            size_here = segment.stop - segment.start
+            part = y[:, at : at + size_here].unflatten(1, (segment.grid[0], -1))
             mine = {n: rows[n] for n in segment.stream.of if n in x}
             out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
-        return out | {n: v for n, v in values.items() if n not in out}
+            at += size_here
+        return out | {n: v for n, v in values.items() if n not in out and wanted is None}
 
     def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import unknown
-from ..nn.attention import Memory
-from ..nn.block import Block, Context, Modulator, Run, along
+from ..nn.attention import Memory, Spans
+from ..nn.block import Block, Context, Modulator, Run, along, kept
 from ..nn.init import silent
 from ..nn.rope import angles
 
@@ -91,14 +91,20 @@ class DiTStack(nn.Module):
         mask: Tensor | None,
         contexts: Sequence[Context],
         memory: Memory | None = None,
+        keep: Spans | None = None,
     ) -> Tensor:
-        """h (B, L, D) tokens, positions (L, 3) over time, height and width; `ahead` as the method of that name says."""
+        """h (B, L, D) tokens, positions (L, 3) over time, height and width; `ahead` as the method of that name says.
+
+        With `keep` only these stretches of tokens come back: the last block computes no others.
+        """
         rope = None
         if self.spec.rope:
             a = angles(positions, self.width // self.heads, self.spec.theta)
             rope = (a.cos(), a.sin())
         for i, block in enumerate(self.blocks):
-            h = block(h, runs, i, ahead[i], rope, mask, contexts, memory)
+            last = keep if i == self.depth - 1 else None
+            h = block(h, runs, i, ahead[i], rope, mask, contexts, memory, last)
+        runs = runs if keep is None else [run for _, run in kept(runs, keep)]
         two = [self.final(r.c, ahead[-1]) for r in runs]
         norm = F.layer_norm(h, h.shape[-1:], eps=self.spec.eps)
         h = along(norm, runs, lambda v, i: v * (1 + two[i][1]) + two[i][0])

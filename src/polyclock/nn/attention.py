@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,6 +44,15 @@ class HeadNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
+Spans = Sequence[tuple[int, int]]
+
+
+def pick(x: Tensor, spans: Spans, axis: int = 1) -> Tensor:
+    """The stretches `spans` of an axis of x, one behind the other."""
+    parts = [x.narrow(axis, start, stop - start) for start, stop in spans]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+
+
 class SelfAttention(nn.Module):
     """(B, L, D) -> (B, L, D)."""
 
@@ -61,15 +71,32 @@ class SelfAttention(nn.Module):
         mask: Tensor | None,
         index: int = 0,
         memory: Memory | None = None,
+        keep: Spans | None = None,
     ) -> Tensor:
-        """rope: cos and sin (L, head / 2), or None. mask (B or 1, 1, L or 1, keys): True where a query may look."""
-        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        """rope: cos and sin (L, head / 2), or None. mask (B or 1, 1, L or 1, keys): True where a query may look.
+
+        With `keep` only these stretches of tokens ask, and only they come back.
+        """
+        q, k, v = self._project(h, keep)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
+            q = rotate(q, *(rope if keep is None else (pick(part, keep, 0) for part in rope)))
+            k = rotate(k, *rope)
+        if mask is not None and keep is not None and mask.shape[2] > 1:
+            mask = pick(mask, keep, 2)
         if memory is not None:
             k, v = memory.extend(index, k, v)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+    def _project(self, h: Tensor, keep: Spans | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, heads, L, head)."""
+        if keep is None:
+            q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            return q, k, v
+        weight, bias, dim = self.qkv.weight, self.qkv.bias, h.shape[-1]
+        q = F.linear(pick(h, keep), weight[:dim], bias[:dim]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = F.linear(h, weight[dim:], bias[dim:]).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
 
 
 class CrossAttention(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossAttention, Memory, SelfAttention
+from .attention import CrossAttention, Memory, SelfAttention, Spans, pick
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,30 @@ def along(h: Tensor, runs: Sequence[Run], apply) -> Tensor:
     """`apply(view (B, F, N, D), i)` on the view of each run i of h (B, L, D), put together again to (B, L, D)."""
     parts = [apply(run.view(h), i).flatten(1, 2) for i, run in enumerate(runs)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def kept(runs: Sequence[Run], keep: Spans) -> list[tuple[int, Run]]:
+    """The parts of runs that lie in `keep`, laid out anew one behind the other; with each the number of its run."""
+    out, at = [], 0
+    for i, run in enumerate(runs):
+        for start, stop in keep:
+            length = min(stop, run.stop) - max(start, run.start)
+            if length > 0:
+                out.append((i, Run(at, at + length, run.c, run.table)))
+                at += length
+    return out
+
+
+def kept_contexts(contexts: Sequence[Context], keep: Spans) -> list[Context]:
+    """The parts of contexts' stretches that lie in `keep`, likewise."""
+    out, at = [], 0
+    for start, stop in keep:
+        for c in contexts:
+            low, high = max(start, c.start), min(stop, c.stop)
+            if low < high:
+                out.append(Context(at + low - start, at + high - start, c.features, c.mask))
+        at += stop - start
+    return out
 
 
 class Modulator(nn.Module):
@@ -96,11 +120,17 @@ class Block(nn.Module):
         mask: Tensor | None,
         contexts: Sequence[Context],
         memory: Memory | None = None,
+        keep: Spans | None = None,  # stretches of tokens that are wanted of this block; None: all
     ) -> Tensor:
+        """(B, L, D), or the tokens in `keep` alone."""
         six = [self.modulator(r.c, None if r.table is None else r.table[:, index], ahead) for r in runs]
         norm = F.layer_norm(h, h.shape[-1:], eps=self.eps)
         y = along(norm, runs, lambda v, i: v * (1 + six[i][1]) + six[i][0])
-        y = self.attention(y, rope, mask, index, memory)
+        y = self.attention(y, rope, mask, index, memory, keep)
+        if keep is not None:
+            left = kept(runs, keep)
+            h, six, runs = pick(h, keep), [six[i] for i, _ in left], [run for _, run in left]
+            contexts = kept_contexts(contexts, keep)
         h = h + along(y, runs, lambda v, i: v * six[i][2])
         if contexts:
             h = self.look(h, contexts)
