@@ -147,3 +147,17 @@ except OSError as error:
     assert "cannot draw off screen" in done.stdout and "apt-get install" in done.stdout
     assert len(done.stdout.strip().splitlines()) == 1
     assert done.stderr == "" and done.returncode == 0
+
+
+def test_a_renderer_whose_library_is_absent() -> None:
+    """MuJoCo cannot even be imported then; a machine that has the library draws."""
+    code = """
+from polyclock.envs.scene import import_simulator
+try:
+    print(import_simulator().__name__)
+except OSError as error:
+    print(error)
+"""
+    done = python(code, MUJOCO_GL="osmesa")
+    assert done.stdout.strip() == "mujoco" or "this machine cannot draw off screen (AttributeError" in done.stdout
+    assert done.stderr == "" and done.returncode == 0

@@ -20,6 +20,7 @@ import numpy as np
 from ..dice import seed_of
 from ..errors import missing, unknown
 from .metaworld_tables import sentences
+from .scene import Scene, import_simulator
 from .world import Observation, Start
 
 FPS = 80.0
@@ -53,6 +54,7 @@ def known_task(task: str) -> str:
 
 @lru_cache(maxsize=1)
 def _package() -> Mapping[str, type]:
+    import_simulator()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -139,11 +141,9 @@ class Tabletop:
         self.size = check_size(size)
         self.cameras = check_cameras(cameras)
         self.task = known_task(task)
+        self._env = _package()[self.task + SUFFIX]()
         from metaworld.policies import ENV_POLICY_MAP
 
-        from .scene import Scene
-
-        self._env = _package()[self.task + SUFFIX]()
         self._env._set_task_called = True
         # The expert of some tasks needs the goal. What leaves this class are the first four numbers alone.
         self._env._partially_observable = False

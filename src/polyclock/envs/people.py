@@ -23,7 +23,7 @@ from .posing import Posed, quaternions
 from .props import Prop, draw_free, happened, paint_prop
 from .recording import Anatomy, Recording, Row
 from .rooms import Stuff, draw_room
-from .scene import Scene
+from .scene import Scene, import_simulator
 from .shots import Shot, draw_shot, extent
 
 CAMERA = "main"
@@ -136,10 +136,7 @@ class Clip:
 
     def __init__(self, source: PeopleSource, number: int) -> None:
         """Errors: ImportError without mujoco."""
-        try:
-            import mujoco  # noqa: F401
-        except ModuleNotFoundError:
-            raise errors.missing("mujoco", "sim") from None
+        import_simulator()
         self.source = source
         self.steps = int(np.ceil(1 / (source.fps * SUBSTEP)))  # of physics in a frame
 

@@ -173,8 +173,8 @@ class Scene:
         return numbers
 
 
-def _gl_context(width: int, height: int) -> Any:
-    """An OpenGL context without a window."""
+def import_simulator() -> Any:
+    """The module mujoco, told to draw off screen. Errors: ImportError without it; OSError where it finds no OpenGL."""
     if sys.platform.startswith("linux"):
         # MuJoCo reads it at import and asks for a window otherwise.
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -184,7 +184,12 @@ def _gl_context(width: int, height: int) -> Any:
         raise errors.missing("mujoco", "sim") from None
     except Exception as error:
         raise OSError(_cannot(error)) from error
-    context = mujoco.gl_context.GLContext
+    return mujoco
+
+
+def _gl_context(width: int, height: int) -> Any:
+    """An OpenGL context without a window."""
+    context = import_simulator().gl_context.GLContext
     try:
         if os.environ.get("MUJOCO_GL", "").lower() == "egl":
             from mujoco.egl import GLContext as context

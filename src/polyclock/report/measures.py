@@ -21,6 +21,7 @@ WORDS = {
     "error": "distance from what was done",
     "mse": "squared error of pixels",
     "absrel": "relative error",
+    "absrel_aligned": "relative error, scale and shift aside",
     "epe": "pixels off",
     "epe_moving": "pixels off, of what moves",
     "miou": "overlap",
