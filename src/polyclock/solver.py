@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .dice import Dice
 from .errors import unknown
-from .guidance import Guide, guided
+from .guidance import Guide, Pull, guided, ready
 from .intake import fill_given
 from .modality import Modality, spread
 from .model import WorldModel
@@ -102,7 +102,7 @@ def sample(
     steps: int | None = None,
     seed: int = 0,
     size: int | None = None,
-    guides: Sequence[Guide] = (),
+    guides: Sequence[Guide | Pull] = (),
     guide_batch: int = 1,
     schedule: Schedule | None = None,
     solver: Solver | None = None,
@@ -116,8 +116,9 @@ def sample(
 
     values    raw data by name, (B, T', *S', C') or a list of B strings; a given value has full length or exactly its
               span's; a free name of the query takes a whole number (`k=4`)
-    steps     of the plain schedule that moves all together [10]; any other schedule has its own
+    steps     of the plain schedule that moves all together [`usual_steps`]; any other schedule has its own
     size      B, where nothing is given
+    guides    `Guide`: away from what is said when something is withheld; `Pull`: towards values that are nearly known
     noise     initial noise by modality, latent (B, T, *S, C); the rest is drawn from `seed`, sample by sample
     shapes    latent shape (T, *S, C) of modalities whose size is open, where neither a given value nor noise shows it
     decode    return raw data; False: latents, and given values are latents too
@@ -131,19 +132,20 @@ def sample(
     roles = query.roles(model.modalities, model.conditions)
     check_trained(model, query, roles, strict)
     roles = absent_rivals(roles, model)
-    for g in guides:
-        g.check(model)
     check_values(query, raw, model)
     batch = batch_size(raw, noise or {}, size)
     dice = Dice(seed, 0, range(batch), model.device)
+    told = query.given_conditions(model.conditions)
+    guides = ready(guides, model, roles, told, dice, latent=not decode)
+    drops = [g for g in guides if isinstance(g, Guide)]
 
     seen = {n: v.shape[1:] for n, v in (noise or {}).items() if n in roles and None in model.modalities[n].shape}
     shapes = seen | dict(shapes or {})
     x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
     given = model.prepared(given)
     x = start(x, roles, model, dice, noise or {})
-    eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in guides)}
-    rows = plan(steps, schedule, solver).rows(roles, model.modalities)
+    eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
+    rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
     wanted = [n for n in roles if Role.WANT in roles[n]]
 
     memory = Memory()
@@ -158,7 +160,7 @@ def sample(
     training = model.training
     model.eval()
     try:
-        still = set() if any(g.weight for g in guides) else constant_streams(model, roles)
+        still = set() if any(g.weight for g in drops) else constant_streams(model, roles)
         if still:
             old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
             model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
@@ -171,8 +173,19 @@ def sample(
     return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
 
 
-def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None) -> Schedule:
-    """The schedule to walk. Errors: two of them, or `steps` beside one, of which one would have no effect."""
+def usual_steps(model: WorldModel) -> int:
+    """Steps of a plain schedule where none are said: 1 for a model that was trained at t = 1 alone, else 10."""
+    return 1 if model.patterns and all(p.once for p in model.patterns) else 10
+
+
+def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None, usual: int = 10) -> Schedule:
+    """The schedule to walk: of `usual` steps where nothing is said.
+
+    Errors: two of them, or `steps` beside one, of which one would have no effect; several steps where the model was
+    trained at t = 1 alone (usual 1).
+    """
+    if usual == 1 and steps not in (None, 1):
+        raise ValueError(f"steps={steps}, but this model was trained at t = 1 alone: it answers in one step; steps=1")
     own = getattr(solver, "schedule", None)
     if schedule is not None and own is not None and schedule is not own:
         raise ValueError(f"{type(solver).__name__} brings its own schedule; give no other")
@@ -181,7 +194,7 @@ def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None) ->
         raise ValueError(
             f"steps={steps} has no effect beside a schedule; say it there: {type(found).__name__}(steps=...)"
         )
-    return found or Together(steps=10 if steps is None else steps)
+    return found or Together(steps=usual if steps is None else steps)
 
 
 def start(

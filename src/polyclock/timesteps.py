@@ -49,11 +49,15 @@ class Draw:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A set of role assignments that a law trains: allowed roles per frame, and names whose roles agree."""
+    """A set of role assignments that a law trains: allowed roles per frame, and names whose roles agree.
+
+    `once`: at t = 1 alone, so that one step of a solver is the answer and more would leave what was trained.
+    """
 
     label: str
     allowed: Mapping[str, tuple[frozenset[Role], ...]]
     tied: tuple[frozenset[str], ...] = ()
+    once: bool = False
 
     def covers(self, roles: Roles) -> bool:
         """Whether a query with these roles was trained."""
@@ -200,7 +204,8 @@ class Fixed(Anyone):
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         want = frozenset({Role.WANT})
-        return [Pattern("all wanted, in one step", {n: (want,) * m.frames for n, m in modalities.items()})]
+        label = "all wanted, in one step" if self.t == 1 else f"all wanted, at t = {self.t:g}"
+        return [Pattern(label, {n: (want,) * m.frames for n, m in modalities.items()}, once=self.t == 1)]
 
 
 @dataclass(frozen=True)

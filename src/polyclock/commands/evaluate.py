@@ -132,7 +132,7 @@ def _parser() -> Parser:
     parser.add_argument("--only", metavar="NAME,..", help="questions to ask [all that make sense]")
     parser.add_argument("--stride", type=int, metavar="N", help="data frames between windows [about six a second]")
     parser.add_argument("--windows", type=int, metavar="N", help="so many at most, spread evenly [64, or by --stride]")
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
     parser.add_argument("--probes", metavar="NAME,..", help="consistency, horizon, calibration, or none [all of them]")
     parser.add_argument("--probe-windows", type=int, default=16, metavar="N", help="windows that probes look at [16]")

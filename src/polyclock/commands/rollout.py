@@ -91,7 +91,7 @@ def _parser() -> Parser:
     parser.add_argument("--episodes", type=int, default=50, metavar="N", help="of each task [50]")
     parser.add_argument("--query", metavar="QUERY", help="wanted | given [the model's policy question]")
     parser.add_argument("--execute", type=int, metavar="N", help="actions taken of each answer [4]")
-    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10]")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
@@ -133,7 +133,7 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
         model,
         args["query"] or policy_query(model),
         execute=4 if args["execute"] is None else args["execute"],
-        steps=10 if args["steps"] is None else args["steps"],
+        steps=args["steps"],
         seed=args["seed"],
         guides=[guide(text) for text in args["guide"]],
         **bindings(args["set"]),

@@ -75,7 +75,7 @@ def _parser() -> Parser:
     parser.add_argument("--data", metavar="PATH", help="a data set to take what is given from")
     parser.add_argument("--episode", type=int, metavar="N", help="of --data [its last]")
     parser.add_argument("--at", type=float, default=0.0, metavar="SECONDS", help="time in the episode [0]")
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--count", type=int, default=1, metavar="B", help="samples [1]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")

@@ -9,6 +9,7 @@ from typing import Any
 from ..data.source import Dataset, spans
 from ..errors import unknown
 from ..model import WorldModel
+from ..solver import usual_steps
 from ..train.state import versions
 from .calibration import calibration
 from .compare import Plain, compare, losses, pairs, summary
@@ -39,7 +40,7 @@ def evaluate(
     only: Sequence[str] | None = None,
     stride: int | None = None,
     windows: int | None = None,
-    steps: int = 10,
+    steps: int | None = None,
     batch_size: int = 16,
     probes: Sequence[str] = tuple(PROBES),
     probe_windows: int = 16,
@@ -55,7 +56,8 @@ def evaluate(
     only       names of questions to ask; None: all that make sense
     stride     data frames between windows; windows: at most so many of these (of all that there are, without a stride),
                spread evenly. Without either: about six windows a second, at most 64
-    steps      solver steps; batch_size: windows at a time, which changes nothing but rounding
+    steps      solver steps; None: as many as `sample` takes by itself
+    batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
@@ -68,7 +70,7 @@ def evaluate(
     check_probes(probes, worlds)
     check_counts(stride=stride, windows=windows, steps=steps, batch_size=batch_size, probe_windows=probe_windows,
                  starts=starts, resamples=resamples)  # fmt: skip
-    fps = dataset.facts.fps
+    fps, steps = dataset.facts.fps, usual_steps(model) if steps is None else steps
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
     signals, kinds = model.recipe.signals(), kinds_of(model, dataset)  # type: ignore[union-attr]

@@ -1,8 +1,11 @@
 """Recipes: one short module a system. A recipe is a function that returns a `Recipe`; nothing else knows its name."""
 
+from .diffusion_policy import diffusion_policy
+from .gr1 import gr1
+from .pad import pad
 from .tabletop import tabletop
 from .tiny import tiny
 from .uwm import uwm
 from .uwm_official import uwm_official
 
-__all__ = ["tabletop", "tiny", "uwm", "uwm_official"]
+__all__ = ["diffusion_policy", "gr1", "pad", "tabletop", "tiny", "uwm", "uwm_official"]

@@ -24,7 +24,7 @@ from ..modality import Signal
 from ..model import WorldModel
 from ..plain import to_plain
 from ..query import Query, Role
-from ..solver import absent_rivals, check_trained, sample
+from ..solver import absent_rivals, check_trained, sample, usual_steps
 from .actor import CAMERA
 from .history import History
 
@@ -35,7 +35,7 @@ class Policy:
     """A model and a query that wants its action: `Policy(model, "action | camera, state, text", execute=4)`.
 
     execute   actions of each answer that are taken before the model is asked again
-    steps     of the solver
+    steps     of the solver; None: as many as `sample` takes by itself
     seed      of the noise, which in call c of an episode is a function of (seed, task, number of the start, c) alone
     guides    as `sample` takes them
     free      values of the query's free names. With "action[k:] | action[:k], ..." and k=2 the first two token frames
@@ -56,13 +56,14 @@ class Policy:
         query: str | Query,
         *,
         execute: int = 4,
-        steps: int = 10,
+        steps: int | None = None,
         seed: int = 0,
         guides: Sequence[Guide] = (),
         **free: int,
     ) -> None:
         if model.recipe is None:
             raise ValueError("a policy needs a model that a recipe built: recipe.build() or from_pretrained(folder)")
+        steps = usual_steps(model) if steps is None else steps
         if execute < 1 or steps < 1:
             raise ValueError(f"execute={execute} and steps={steps} must be at least 1")
         self.model, self.execute, self.steps, self.seed = model, execute, steps, seed
@@ -186,13 +187,17 @@ class Acting:
 
 
 def policy_query(model: WorldModel) -> str:
-    """The question "policy" of an evaluation. Errors: ValueError where the model cannot be asked it."""
+    """The question "policy" of an evaluation; "joint" where a model knows its actions only together with the rest.
+
+    Errors: ValueError where it can be asked neither.
+    """
     # The rate matters only to signals without one that begin in the past; the world's is known when it is opened.
     rate = next((m.rate for n, m in model.modalities.items() if m.rate and "action" in (n, m.key)), 10.0)
     asked, skipped = questions(model, rate)
-    for question in asked:
-        if question.name == "policy":
-            return question.query
+    found = {question.name: question.query for question in asked}
+    for name in ("policy", "joint"):
+        if name in found:
+            return found[name]
     why = next((text for text in skipped if text.startswith("policy")), "it has no action")
     raise ValueError(f"this model is no policy ({why}); write a query that wants its action")
 
@@ -218,7 +223,8 @@ class _Plan:
 
     @classmethod
     def of(cls, model: WorldModel, query: Query, execute: int) -> _Plan:
-        every = {n: s.signal(n) for n, s in (*model.modalities.items(), *model.conditions.items())}
+        assert model.recipe is not None
+        every = model.recipe.signals()  # pictures as they are before a view cuts them
         roles = query.roles(model.modalities, model.conditions)
         wanted = [n for n, r in roles.items() if Role.WANT in r]
         actions = [n for n in wanted if every[n].key == COLUMN]
