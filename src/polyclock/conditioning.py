@@ -80,7 +80,8 @@ class Conditioner(nn.Module):
             if name not in self.conditions:
                 raise unknown("condition", name, self.conditions)
         features, masks = {}, {}
-        device = next(self.parameters()).device if self.conditions else torch.device("cpu")
+        some = next(self.parameters(), next(iter(rows.values()), torch.zeros(0)))  # numbers alone have no parameters
+        device = some.device
         for name, c in self.conditions.items():
             have = rows.get(name, torch.zeros(0, dtype=torch.long, device=device))
             lacking = torch.ones(size, dtype=torch.bool, device=device).index_fill(0, have, False)

@@ -134,9 +134,8 @@ class WorldModel(nn.Module):
         """
         values = dict(batch.values)
         for name, view in self.views.items():
-            if len(batch.rows[name]):
-                look = view.draw(dice.at(batch.rows[name]) if dice else None, batch.tensor(name))
-                values[name] = view(batch.tensor(name), look)
+            pictures = batch.tensor(name)
+            values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures))
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
 
     def raw_shape(self, name: str) -> tuple[int | None, ...]:
@@ -145,7 +144,7 @@ class WorldModel(nn.Module):
             shape = self.conditions[name].shape
         else:
             shape = self.codec(name).raw_shape(self.modalities[name].shape)
-        return (shape[0], None, None, shape[3]) if name in self.views else shape
+        return self.views[name].takes(shape) if name in self.views else shape
 
     def prepared(self, given: Given) -> Given:
         """Encoded conditions with what the backbone makes of those beside its vectors: computed once for many steps."""

@@ -22,7 +22,7 @@ def to_plain(value: object, tensors: dict[str, Tensor], place: str = "", root: P
     """A value -> plain data; its tensors go into `tensors` under the place where they were found.
 
     A field that is marked as a path (`PATH`) and lies within the folder `root` is written as seen from there, so that
-    the folder can be moved.
+    the folder can be moved; one outside is written from the top.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Plain] = {"is": type(value).__name__}
@@ -47,9 +47,10 @@ def to_plain(value: object, tensors: dict[str, Tensor], place: str = "", root: P
 
 
 def _within(path: str, root: Path) -> str:
-    """A path inside `root` as seen from there; any other as it is."""
-    here, root = Path(path).expanduser().resolve(), root.resolve()
-    return here.relative_to(root).as_posix() if here.is_relative_to(root) else path
+    """A path inside `root` as seen from there; any other from the top, so that it means the same from anywhere."""
+    here, root = Path(path).expanduser().absolute(), root.resolve()
+    inside = here.resolve()
+    return inside.relative_to(root).as_posix() if inside.is_relative_to(root) else str(here)
 
 
 def from_plain(
@@ -59,7 +60,7 @@ def from_plain(
     place: str = "config",
     root: Path | None = None,
 ) -> Any:
-    """The inverse of `to_plain`. Errors: a class, field or tensor that is not known, saying where."""
+    """The inverse of `to_plain`; paths are as seen from `root`. Errors: what is not known, and where it stands."""
     if isinstance(data, list):
         return tuple(from_plain(v, tensors, table, f"{place}[{i}]", root) for i, v in enumerate(data))
     if not isinstance(data, dict):
@@ -96,8 +97,8 @@ def _built(
     for name, f in fields.items():
         if name in data:
             part = from_plain(data[name], tensors, table, f"{place}.{name}", root)
-            if root is not None and f.metadata == PATH and isinstance(part, str) and (root / part).exists():
-                part = str(root / part)
+            if root is not None and f.metadata == PATH and isinstance(part, str):
+                part = str(root.absolute() / Path(part).expanduser())
         elif f.default is not dataclasses.MISSING:
             part = f.default
         elif f.default_factory is not dataclasses.MISSING:

@@ -56,6 +56,10 @@ class Recipe:
         parts: tuple[Augmentation | View, ...] = (*self.augment, *self.views)
         for part in parts:
             part.check({**self.modalities, **self.conditions})
+        looked = [name for view in self.views for name in view.of]
+        for name in looked:
+            if looked.count(name) > 1:
+                raise ValueError(f"{looked.count(name)} views look at {name!r}; one is possible")
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
         for name, m in self.modalities.items():

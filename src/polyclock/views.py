@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .codecs.codec import Shape
 from .dice import Dice
-from .modality import Signal
+from .modality import Condition, Modality, Signal
 
 GREY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in brightness, as torchvision has them
 ORDERS = tuple(permutations(range(4)))
@@ -53,7 +54,8 @@ class Look:
 class View:
     """Pictures `of` these names, which show one camera.
 
-    size     (H, W) that the data are read at; None: as they are stored
+    size     (H, W) that the data are read at; None: as they are stored, or where the view leaves sizes as they are, as
+             the model works on them
     resize   (H, W), bilinear with antialiasing; None: not
     crop     (H, W) at a random place in training, in the middle otherwise; None: whole
     jitter   of colours in training; None: none
@@ -74,29 +76,50 @@ class View:
         if before and self.crop and any(a < b for a, b in zip(before, self.crop, strict=True)):
             raise ValueError(f"View: pictures of {before} cannot be cropped to {self.crop}")
 
-    def check(self, names: Mapping[str, object]) -> None:
-        """Errors: ValueError for a name that the recipe does not have."""
+    @property
+    def seen(self) -> tuple[int, int] | None:
+        """(H, W) of what comes out; None: that of what goes in."""
+        return self.crop or self.resize
+
+    def check(self, names: Mapping[str, Modality | Condition]) -> None:
+        """Errors: ValueError for a name that the recipe does not have, or that is no camera's."""
         for name in self.of:
             if name not in names:
                 raise ValueError(f"View looks at {name!r}, which the recipe does not have; it has {', '.join(names)}")
+            if len(names[name].shape) != 4:
+                raise ValueError(f"View looks at {name!r}, which is no video: its shape is {names[name].shape}")
+
+    def takes(self, shape: Shape) -> Shape:
+        """Raw (T', H, W, C) that the model works on -> those that may be given: any H, W, where these are changed."""
+        return (shape[0], None, None, shape[3]) if self.seen else shape
 
     def signal(self, signal: Signal) -> Signal:
-        """What the data side must bring in place of the pictures that the model works on."""
-        height, width = self.size or (None, None)
-        return replace(signal, shape=(signal.shape[0], height, width, signal.shape[3]))
+        """What the data side must bring in place of the pictures that the model works on.
+
+        Errors: ValueError where these have no colours to change, or another size than the view makes.
+        """
+        frames, height, width, channels = signal.shape
+        if self.jitter and channels != 3:
+            raise ValueError(f"View changes red, green and blue; pictures of {signal.key!r} have {channels} channels")
+        if self.seen and any(a not in (None, b) for a, b in zip((height, width), self.seen, strict=True)):
+            made = f"{self.seen[0]} x {self.seen[1]}"
+            raise ValueError(f"View makes pictures of {made}; the model works on {height} x {width} of {signal.key!r}")
+        if self.size:
+            return replace(signal, shape=(frames, *self.size, channels))
+        return replace(signal, shape=self.takes(signal.shape))
 
     def draw(self, dice: Dice | None, pictures: Tensor) -> Look:
-        """The look at pictures (b, T, H, W, 3); without dice the middle, in its own colours.
+        """The look at pictures (b, T, H, W, C); without dice the middle, in its own colours.
 
         Errors: ValueError where they are smaller than the crop.
         """
         height, width = self.resize or pictures.shape[2:4]
         high, wide = self.crop or (height, width)
-        free = torch.tensor([height - high, width - wide], device=pictures.device)
-        if bool((free < 0).any()) and not pictures.is_floating_point():
+        free = (height - high, width - wide)
+        if min(free) < 0 and len(pictures) and not pictures.is_floating_point():
             raise ValueError(f"pictures of {height} x {width} cannot be cropped to {high} x {wide}: resize them first")
         if dice is None:
-            top, left = (torch.full((len(pictures),), round(int(n) / 2), device=pictures.device) for n in free)
+            top, left = (torch.full((len(pictures),), round(n / 2), device=pictures.device) for n in free)
             return Look(top, left)
         purpose = f"view.{self.of[0]}"
         throw = dice.uniform(purpose, 7)
@@ -111,10 +134,22 @@ class View:
         return Look(top, left, order, middle + (2 * throw[:, 3:] - 1) * far)
 
     def __call__(self, raw: Tensor, look: Look) -> Tensor:
-        """uint8 (b, T, H, W, 3) -> float (b, T, h, w, 3) in [0, 1]; floats were looked at already and stay."""
-        if raw.is_floating_point():
-            return raw
+        """uint8 (b, T, H, W, C) -> float (b, T, h, w, C) in [0, 1]; floats were looked at already and stay.
+
+        Errors: ValueError for another dtype, or for floats of another size than the view makes.
+        """
         b, frames = raw.shape[:2]
+        if raw.is_floating_point():
+            if self.seen and tuple(raw.shape[2:4]) != self.seen:
+                made, here = (" x ".join(map(str, size)) for size in (self.seen, raw.shape[2:4]))
+                raise ValueError(f"pictures that are floats were looked at already and must be {made}, not {here}")
+            return raw
+        if raw.dtype != torch.uint8:
+            raise ValueError(
+                f"pictures must be uint8, or floats in [0, 1] of the size that the model sees; got {raw.dtype}"
+            )
+        if not b:
+            return torch.zeros(0, frames, *(self.seen or raw.shape[2:4]), raw.shape[4], device=raw.device)
         x = raw.flatten(0, 1).movedim(-1, 1).float() / 255
         if self.resize and tuple(x.shape[-2:]) != self.resize:
             x = F.interpolate(x, self.resize, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
