@@ -1,23 +1,28 @@
-"""Guidance: (1 + sum w_i) f(full) - sum w_i f(drop_i).
+"""Guidance: predictions changed while sampling, away from what is said when something is withheld (`Guide`), or
+towards values that are nearly known (`Pull`).
 
-Classifier-free guidance drops text, inner guidance drops flow, multi-source guidance drops each source in turn.
+Guides add up: (1 + sum w_i) f(full) - sum w_i f(drop_i). Classifier-free guidance drops text, inner guidance drops flow,
+multi-source guidance drops each source in turn. A pull acts on what they make of the prediction, last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .conditioning import Given, stack
+from .dice import Dice
 from .errors import unknown
+from .intake import latent_of
+from .modality import spread
 from .model import WorldModel
 from .nn.attention import Memory
 from .objective import null
-
-Predict = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Given], dict[str, Tensor]]
+from .query import Role, Roles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +31,8 @@ class Guide:
 
     weight    w in (1 + w) f(full) - w f(drop); diffusers' `guidance_scale` is 1 + w
     drop      modalities and conditions replaced by their null (never made absent)
-    scope     modalities that are guided; None: all but those dropped with null noise, which are never guided
+    scope     modalities whose predictions are guided, such as {"action"}; None: all but those dropped with null noise,
+              which are never guided
     interval  (low, high): it acts while the largest time of what is wanted lies in low <= t <= high
     fill      what dropped modalities look like: "noise", "zero"; None: their own null
     """
@@ -39,15 +45,19 @@ class Guide:
 
     def check(self, model: WorldModel) -> None:
         """Errors: an unknown name, nothing dropped, a required condition dropped, an empty interval."""
-        for name in (*self.drop, *(self.scope or ())):
+        for name in self.drop:
             if name not in model.modalities and name not in model.conditions:
                 raise unknown("name in a Guide", name, [*model.modalities, *model.conditions])
+            if name in model.conditions and model.conditions[name].required:
+                raise ValueError(f"a Guide drops {name!r}, which is required: the model has no null for it")
+        for name in self.scope or ():
+            if name not in model.modalities:
+                raise unknown("modality in the scope of a Guide", name, model.modalities)
         if not self.drop:
             raise ValueError("a Guide drops nothing; name at least one modality or condition")
         if self.fill not in (None, "noise", "zero"):
             raise unknown("fill of a Guide", self.fill, ["noise", "zero"])
-        if not 0 <= self.interval[0] <= self.interval[1] <= 1:
-            raise ValueError(f"interval {self.interval} of a Guide must be (low, high) within [0, 1]")
+        check_interval("Guide", self.interval)
 
     def guides(self, name: str, model: WorldModel) -> bool:
         """Whether this guide changes the prediction of a modality."""
@@ -55,8 +65,109 @@ class Guide:
             return False
         return self.scope is None or name in self.scope
 
+    def check_told(self, roles: Roles, conditions: Collection[str]) -> None:
+        """Errors: ValueError where a question's roles, and the conditions that it is told, hold nothing to withhold."""
+        told = {n for n, frames in roles.items() if set(frames) & {Role.WANT, Role.GIVEN}} | set(conditions)
+        if not told & set(self.drop):
+            raise ValueError(
+                f"a Guide drops {', '.join(sorted(self.drop))}, of which the question says nothing: it would have no "
+                f"effect; possible: {', '.join(sorted(told))}"
+            )
+
     def acts(self, time: float) -> bool:
         return self.weight != 0 and self.interval[0] <= time <= self.interval[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pull:
+    """Draw what is wanted of a modality towards values that are nearly known, each frame as firmly as its weight says.
+
+    Where a query can only say that a frame is given or not, this is the soft mask in between: the vector-Jacobian
+    product of the clean estimate and its weighted distance from the values is added to the prediction (guidance by
+    pseudo-inverse, Song et al. 2023; of chunks of actions Black et al. 2025, arXiv 2506.07339). What
+    else is wanted follows by what the network sees of it.
+
+    of        the modality
+    towards   (B or 1, T', *S', C') raw values as `sample` takes given ones; what has weight 0 is not looked at
+    weights   (T,) one for each latent frame, 0 (free) to 1 (known); `fading` has the published ones
+    limit     of the strength of a pull (beta of the paper): what keeps few solver steps stable
+    interval  (low, high): it acts while the largest time of what is wanted lies in low <= t <= high
+    """
+
+    of: str
+    towards: Tensor
+    weights: Tensor
+    limit: float = 5.0
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    def check(self, model: WorldModel) -> None:
+        """Errors: an unknown modality, weights outside [0, 1] or not one a frame, an empty interval, no strength."""
+        if self.of not in model.modalities:
+            raise unknown("modality in a Pull", self.of, model.modalities)
+        frames = model.modalities[self.of].shape[0]
+        if self.weights.shape != (frames,) or not bool(((self.weights >= 0) & (self.weights <= 1)).all()):
+            raise ValueError(
+                f"weights of a Pull of {self.of!r} are {self.weights.tolist()}; they must be {frames} numbers from 0 to 1"
+            )
+        if not self.limit > 0:
+            raise ValueError(f"limit={self.limit} of a Pull must be above 0")
+        check_interval("Pull", self.interval)
+
+    def acts(self, time: float) -> bool:
+        return bool(self.weights.any()) and self.interval[0] <= time <= self.interval[1]
+
+    def encoded(self, model: WorldModel, roles: Roles, dice: Dice, *, latent: bool) -> Pull:
+        """The same with latents (B or 1, T, *S, C). Errors: a weight on a frame that is not wanted; another shape."""
+        m = model.modalities[self.of]
+        for f, role in enumerate(roles[self.of]):
+            if role is not Role.WANT and bool(self.weights[f * m.patch[0] : (f + 1) * m.patch[0]].any()):
+                raise ValueError(f"a Pull has no effect on frame {f} of {self.of!r}, which is {role} and not wanted")
+        if len(self.towards) not in (1, dice.size):
+            raise ValueError(f"a Pull of {self.of!r} has values of {len(self.towards)} samples; there are {dice.size}")
+        known = (Role.GIVEN,) * m.frames
+        value = latent_of(model, self.of, m, known, self.towards.to(model.device), dice, latent)
+        return replace(self, towards=value, weights=self.weights.to(value))
+
+
+def check_interval(what: str, interval: tuple[float, float]) -> None:
+    """Errors: ValueError for an interval of times that is empty or leaves [0, 1]."""
+    if not 0 <= interval[0] <= interval[1] <= 1:
+        raise ValueError(f"interval {interval} of a {what} must be (low, high) within [0, 1]")
+
+
+def fading(frames: int, held: int, new: int) -> Tensor:
+    """(frames,) weights of a `Pull` towards an answer that was given `new` frames ago.
+
+    The first `held`, which are carried out while the model thinks, have 1; the last `new`, of which that answer says
+    nothing, have 0; between them c (e^c - 1) / (e - 1) falls, with c evenly spaced (Black et al. 2025).
+    Errors: ValueError where held + new exceeds frames.
+    """
+    if held < 0 or new < 0 or held + new > frames:
+        raise ValueError(f"{held} held and {new} new of {frames} frames; possible: together at most {frames}")
+    c = (frames - new - torch.arange(frames)) / (frames - new - held + 1)
+    weights = c * torch.expm1(c) / (math.e - 1)
+    weights[:held], weights[frames - new :] = 1.0, 0.0
+    return weights
+
+
+def ready(
+    guides: Sequence[Guide | Pull],
+    model: WorldModel,
+    roles: Roles,
+    conditions: Collection[str],
+    dice: Dice,
+    *,
+    latent: bool,
+) -> list[Guide | Pull]:
+    """Guides as `guided` takes them, for a question of these roles that is told these conditions: checked, and values
+    that pull as latents."""
+    done: list[Guide | Pull] = []
+    for g in guides:
+        g.check(model)
+        if isinstance(g, Guide):
+            g.check_told(roles, conditions)
+        done.append(g.encoded(model, roles, dice, latent=latent) if isinstance(g, Pull) else g)
+    return done
 
 
 def guided(
@@ -64,7 +175,7 @@ def guided(
     x: Mapping[str, Tensor],
     t: Mapping[str, Tensor],
     given: Given,
-    guides: Sequence[Guide],
+    guides: Sequence[Guide | Pull],
     eps: Mapping[str, Tensor],
     time: float,
     batch: int = 1,
@@ -73,19 +184,75 @@ def guided(
     """Predictions like x under all guides that act at `time`.
 
     x[name] (B, T, *S, C), t[name] (B, F). `eps` holds the noise for nulls, drawn before the loop. Branches are
-    stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls without guides.
+    stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls in which nothing is
+    dropped.
     """
     active = [g for g in guides if g.acts(time)]
-    if not active:
-        return model(x, t, given, memory=memory)
-    assert memory is None, "a guide changes what a memory keeps"
-    branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, g, eps) for g in active]
+    drops = [g for g in active if isinstance(g, Guide)]
+    pulls = [g for g in active if isinstance(g, Pull)]
+
+    def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not drops:
+            return model(values, t, given, memory=memory)
+        assert memory is None, "a guide changes what a memory keeps"
+        return _compared(model, values, t, given, drops, eps, batch)
+
+    return _pulled(model, x, t, pulls, predict) if pulls else predict(x)
+
+
+def _pulled(
+    model: WorldModel,
+    x: Mapping[str, Tensor],
+    t: Mapping[str, Tensor],
+    pulls: Sequence[Pull],
+    predict: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Predictions moved towards what pulls.
+
+    The paper's step on the straight path, v + min(beta, (s^2 + a^2) / (s a)) J^T W (Y - X) with a, s the shares of data
+    and noise and X the clean estimate, moves X by s and the noise by -a times that; so does it on any other path, since
+    each is the straight one in other units.
+    """
+    with torch.enable_grad():
+        leaves = {g.of: x[g.of].detach().requires_grad_() for g in pulls}
+        out = predict({**x, **leaves})
+        clean, wide = {}, {}
+        for name, leaf in leaves.items():
+            m = model.modalities[name]
+            wide[name] = spread(t[name], leaf.ndim, m.patch[0])
+            # Where the estimate is clipped it says which way to go all the same.
+            clean[name] = replace(m.path, clip=None).split(out[name], leaf, wide[name])[0]
+    moved = {n: v.detach() for n, v in out.items()}
+    for g in pulls:
+        path, leaf, estimate = model.modalities[g.of].path, leaves[g.of], clean[g.of].detach()
+        if path.clip is not None:
+            estimate = estimate.clamp(-path.clip, path.clip)
+        weights = g.weights.view(1, -1, *[1] * (leaf.ndim - 2))
+        error = torch.where(weights > 0, weights * (g.towards - estimate), 0.0)
+        (slope,) = torch.autograd.grad(clean[g.of], leaf, error, retain_graph=g is not pulls[-1])
+        a, s = path.alpha(wide[g.of]), path.sigma(wide[g.of])
+        push = ((a**2 + s**2) / (a * s).clamp_min(1e-12)).clamp(max=g.limit) * slope
+        moved[g.of] = moved[g.of] + path.target(s * push, -a * push, wide[g.of])
+    return moved
+
+
+def _compared(
+    model: WorldModel,
+    x: Mapping[str, Tensor],
+    t: Mapping[str, Tensor],
+    given: Given,
+    guides: Sequence[Guide],
+    eps: Mapping[str, Tensor],
+    batch: int,
+) -> dict[str, Tensor]:
+    """(1 + sum w_i) f(full) - sum w_i f(drop_i), branches stacked `batch` at a time."""
+    branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, g, eps) for g in guides]
     outs: list[dict[str, Tensor]] = []
     for i in range(0, len(branches), max(1, batch)):
         outs += _stacked(model, branches[i : i + max(1, batch)])
     full = outs[0]
     result = dict(full)
-    for g, dropped in zip(active, outs[1:], strict=True):
+    for g, dropped in zip(guides, outs[1:], strict=True):
         for name in result:
             if g.guides(name, model):
                 result[name] = result[name] + g.weight * (full[name] - dropped[name])

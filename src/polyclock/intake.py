@@ -37,7 +37,7 @@ def fill_given(
         value = values[name]
         if not isinstance(value, Tensor):
             raise ValueError(f"the value for {name!r} must be a tensor, not {type(value).__name__}")
-        x[name] = _latent(model, name, model.modalities[name], roles[name], value.to(model.device), dice, latent)
+        x[name] = latent_of(model, name, model.modalities[name], roles[name], value.to(model.device), dice, latent)
     for name in (n for n in names if n not in x):
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
@@ -84,7 +84,7 @@ def _looked_at(model: WorldModel, name: str, value: Tensor) -> Tensor:
     return value if view is None else view(value, view.draw(None, value))
 
 
-def _latent(
+def latent_of(
     model: WorldModel, name: str, m: Modality, roles: tuple[Role, ...], value: Tensor, dice: Dice, latent: bool
 ) -> Tensor:
     """A given value of full length, or of its span's, as a latent of full length."""
