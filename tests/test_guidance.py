@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_exact import A, Exact, covariance, draw, errors, place
 from torch import Tensor
 
 from polyclock.encoders import Numbers
@@ -19,6 +18,7 @@ from polyclock.path import Cosine, Discrete, Linear
 from polyclock.schedule import Pyramid
 from polyclock.schedulers import Diffusers
 from polyclock.solver import Heun, sample
+from test_exact import A, Exact, covariance, draw, errors, place
 from worlds import BACKBONE, CONDITIONS, MODALITIES, awake, recipe
 
 N = 1000
@@ -186,8 +186,8 @@ def test_faults_of_pulls() -> None:
     good = Pull(of="action", towards=torch.zeros(1, 8, 2), weights=torch.ones(8))
     for pull, message in (
         (replace(good, of="acton"), "Did you mean 'action'"),
-        (replace(good, weights=torch.ones(4)), "must be 8 numbers from 0 to 1"),
-        (replace(good, weights=torch.full((8,), 1.5)), "must be 8 numbers from 0 to 1"),
+        (replace(good, weights=torch.ones(4)), "needs 8 numbers from 0 to 1"),
+        (replace(good, weights=torch.full((8,), 1.5)), "needs 8 numbers from 0 to 1"),
         (replace(good, limit=0.0), "limit=0.0"),
         (replace(good, interval=(0.7, 0.2)), "interval"),
         (replace(good, towards=torch.zeros(3, 8, 2)), "values of 3 samples; there are 1"),

@@ -1,8 +1,8 @@
 """Guidance: predictions changed while sampling, away from what is said when something is withheld (`Guide`), or
 towards values that are nearly known (`Pull`).
 
-Guides add up: (1 + sum w_i) f(full) - sum w_i f(drop_i). Classifier-free guidance drops text, inner guidance drops flow,
-multi-source guidance drops each source in turn. A pull acts on what they make of the prediction, last.
+Guides add up: (1 + sum w_i) f(full) - sum w_i f(drop_i). Classifier-free guidance drops text, inner guidance drops
+flow, multi-source guidance drops each source in turn. A pull acts on what they make of the prediction, last.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Pull:
         frames = model.modalities[self.of].shape[0]
         if self.weights.shape != (frames,) or not bool(((self.weights >= 0) & (self.weights <= 1)).all()):
             raise ValueError(
-                f"weights of a Pull of {self.of!r} are {self.weights.tolist()}; they must be {frames} numbers from 0 to 1"
+                f"a Pull of {self.of!r} has the weights {self.weights.tolist()}; it needs {frames} numbers from 0 to 1"
             )
         if not self.limit > 0:
             raise ValueError(f"limit={self.limit} of a Pull must be above 0")
