@@ -260,7 +260,10 @@ def test_given_pictures_of_any_size_are_looked_at(training):
     model = awake(small(VIEW).build()).train(training)
     raw = pictures(2, 2, 37, 51)
     seen = VIEW(raw, VIEW.draw(None, raw))
-    for query, values in (("action | camera", {"camera": raw}), ("action | video, camera", {"camera": raw, "video": raw})):
+    for query, values in (
+        ("action | camera", {"camera": raw}),
+        ("action | video, camera", {"camera": raw, "video": raw}),
+    ):
         one = sample(model, query, steps=2, **values)["action"]
         two = sample(model, query, steps=2, **dict.fromkeys(values, seen))["action"]
         other = sample(model, query, steps=2, **{n: 255 - v for n, v in values.items()})["action"]
@@ -301,7 +304,12 @@ def test_faults_are_named(fault, message):
 def test_colours_of_planes_are_not_changed():
     depth = {"depth": Modality(shape=(2, SIDE, SIDE, 1), patch=(1, 8, 8))}
     plain = replace(small(), modalities=depth, conditions={}, layout=Layout(Stream("depth")))
-    assert replace(plain, views=(View(of=("depth",), crop=(SIDE, SIDE)),)).signals()["depth"].shape == (2, None, None, 1)
+    assert replace(plain, views=(View(of=("depth",), crop=(SIDE, SIDE)),)).signals()["depth"].shape == (
+        2,
+        None,
+        None,
+        1,
+    )
     with pytest.raises(ValueError, match="pictures of 'depth' have 1 channels"):
         replace(plain, views=(View(of=("depth",), jitter=Jitter()),)).signals()
 
