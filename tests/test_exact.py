@@ -43,7 +43,7 @@ class Exact(WorldModel):
         self.covariance = covariance()
         self.calls = 0
 
-    def forward(self, x, t, given=None, rows=None, size=None, memory=None):
+    def forward(self, x, t, given=None, rows=None, size=None, memory=None, wanted=None):
         self.calls += len(next(iter(x.values())))
         names = [n for n in SHAPES if n in x]
         keep = torch.cat([place(n) for n in names])

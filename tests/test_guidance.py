@@ -213,7 +213,7 @@ class Told(WorldModel):
         with torch.no_grad():
             self.conditioner.null["state"].fill_(torch.nan)
 
-    def forward(self, x, t, given=None, rows=None, size=None, memory=None):
+    def forward(self, x, t, given=None, rows=None, size=None, memory=None, wanted=None):
         state = given.features["state"][:, None]
         mean, var = state.nan_to_num(0.0), torch.where(state.isnan(), 1.25, 0.25)
         out = {}

@@ -180,8 +180,9 @@ def guided(
     time: float,
     batch: int = 1,
     memory: Memory | None = None,
+    wanted: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """Predictions like x under all guides that act at `time`.
+    """Predictions like x, of what is `wanted` (None: of everything), under all guides that act at `time`.
 
     x[name] (B, T, *S, C), t[name] (B, F). `eps` holds the noise for nulls, drawn before the loop. Branches are
     stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls in which nothing is
@@ -193,9 +194,9 @@ def guided(
 
     def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not drops:
-            return model(values, t, given, memory=memory)
+            return model(values, t, given, memory=memory, wanted=wanted)
         assert memory is None, "a guide changes what a memory keeps"
-        return _compared(model, values, t, given, drops, eps, batch)
+        return _compared(model, values, t, given, drops, eps, batch, wanted)
 
     return _pulled(model, x, t, pulls, predict) if pulls else predict(x)
 
@@ -244,12 +245,13 @@ def _compared(
     guides: Sequence[Guide],
     eps: Mapping[str, Tensor],
     batch: int,
+    wanted: Collection[str] | None,
 ) -> dict[str, Tensor]:
     """(1 + sum w_i) f(full) - sum w_i f(drop_i), branches stacked `batch` at a time."""
     branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, g, eps) for g in guides]
     outs: list[dict[str, Tensor]] = []
     for i in range(0, len(branches), max(1, batch)):
-        outs += _stacked(model, branches[i : i + max(1, batch)])
+        outs += _stacked(model, branches[i : i + max(1, batch)], wanted)
     full = outs[0]
     result = dict(full)
     for g, dropped in zip(guides, outs[1:], strict=True):
@@ -285,11 +287,13 @@ def _dropped(
     return x_d, t_d, model.conditioner.without(given, [n for n in guide.drop if n in model.conditions])
 
 
-def _stacked(model: WorldModel, branches: Sequence[Branch]) -> list[dict[str, Tensor]]:
+def _stacked(
+    model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None
+) -> list[dict[str, Tensor]]:
     if len(branches) == 1:
-        return [model(*branches[0])]
+        return [model(*branches[0], wanted=wanted)]
     x = {n: torch.cat([b[0][n] for b in branches]) for n in branches[0][0]}
     t = {n: torch.cat([b[1][n] for b in branches]) for n in branches[0][1]}
-    out = model(x, t, stack([b[2] for b in branches]))
+    out = model(x, t, stack([b[2] for b in branches]), wanted=wanted)
     pieces = {n: v.chunk(len(branches)) for n, v in out.items()}
     return [{n: p[i] for n, p in pieces.items()} for i in range(len(branches))]

@@ -147,6 +147,7 @@ def sample(
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
     rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
     wanted = [n for n in roles if Role.WANT in roles[n]]
+    moving = {n for row, after in pairwise(rows) for n in _movers(row, after)}
 
     memory = Memory()
 
@@ -155,7 +156,7 @@ def sample(
         time = max(float(row[n][[r is Role.WANT for r in roles[n]]].max()) for n in wanted)
         new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
         kept = memory if memory.sealed else None
-        return guided(model, new, t, given, guides, eps, time, guide_batch, kept)
+        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving)
 
     training = model.training
     model.eval()
