@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from polyclock.dice import Dice
 from polyclock.encoders import Patches
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Condition, Modality
 from polyclock.model import WorldModel
-from polyclock.nn.embed import patchify, scatter, sinusoid, unpatchify
+from polyclock.nn.embed import patchify, scatter, unpatchify
 from polyclock.nn.modulation import Joint, JointLocal, Local
 from polyclock.nn.rope import angles, rotate
-from worlds import BACKBONE, CONDITIONS, MODALITIES, VIDEO, awake, batch, recipe
+from polyclock.objective import loss
+from polyclock.timesteps import Shared
+from worlds import BACKBONE, CONDITIONS, MODALITIES, VIDEO, awake, batch, noisy, recipe
 
 FLOW = replace(VIDEO, shape=(4, 4, 4, 2), zero_init=True, null="zero", clock="video")
-
-
-def noisy(model, names=None, size=3, frames="own", seed=0):
-    g = torch.Generator().manual_seed(seed)
-    x = {n: torch.randn(size, *m.shape, generator=g) for n, m in model.modalities.items()}
-    t = {n: torch.rand(size, m.frames if frames == "own" else 1, generator=g) for n, m in model.modalities.items()}
-    t = {n: v.expand(-1, model.modalities[n].frames) for n, v in t.items()}
-    keep = names or list(x)
-    return {n: x[n] for n in keep}, {n: t[n] for n in keep}
 
 
 @pytest.mark.parametrize("patch", [(1, 2, 2), (2, 4, 2), (4, 1, 1)])
@@ -134,30 +129,6 @@ def test_a_second_camera_shares_weights_and_has_its_own_view():
     assert set(model.embed) == {"video"} and "video/wrist" in model.view
     x, t = noisy(model)
     assert model(x, t)["video.wrist"].shape == x["video.wrist"].shape
-
-
-def test_joint_refuses_frames_at_different_times_and_joint_local_learns_them():
-    joint, local = (recipe(modulation=m).build() for m in (Joint(), JointLocal()))
-    x, t = noisy(joint)
-    with pytest.raises(ValueError, match="one time per modality"):
-        joint(x, t)
-    state = local.state_dict() | joint.state_dict()
-    local.load_state_dict(state)
-    x, t = noisy(joint, frames="one")
-    with torch.no_grad():
-        for n in x:
-            assert torch.allclose(local(x, t)[n], joint(x, t)[n], atol=1e-6)
-
-
-def test_joint_is_the_linear_map_of_the_concatenation():
-    model = recipe(modulation=Joint(frequencies=32)).build()
-    x, t = noisy(model, frames="one")
-    m = model.modulation
-    rows = {n: torch.arange(3) for n in t}
-    ours = m.bias + sum(m.clock_time(c, t, rows, 3) for c in m.clocks)
-    weight = torch.cat([m.first[c].weight for c in m.clocks], 1)
-    theirs = torch.cat([sinusoid(t[c][:, :1], 32) for c in m.clocks], -1) @ weight.T + m.bias
-    assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_fused_condition_is_channel_concatenation():
@@ -288,3 +259,100 @@ def test_places_of_a_stream_of_open_size_are_refused():
     open_video = {"video": replace(VIDEO, shape=(4, None, None, 3))}
     with pytest.raises(ValueError, match="its size must be known"):
         recipe(modalities=open_video, layout=Layout(Stream("video", place=True))).build()
+
+
+def shuffled(backbone, **stream):
+    """Whether a model that is shown its action tokens in another order answers in that order."""
+    action = {"action": replace(MODALITIES["action"], shape=(8, 2), patch=(1,))}
+    layout = Layout(Stream("action", **stream))
+    model = awake(recipe(modalities=action, layout=layout, modulation=Joint(), backbone=backbone).build())
+    x, t = noisy(model, frames="one")
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        one, two = model(x, t)["action"], model({"action": x["action"][:, order]}, t)["action"]
+    return torch.allclose(two, one[:, order], atol=1e-5)
+
+
+def test_without_rotation_and_places_a_stream_has_no_order():
+    still = replace(BACKBONE, rope=False)
+    assert shuffled(still)
+    assert not shuffled(BACKBONE)
+    assert not shuffled(still, positions=True)
+
+
+def test_learnt_positions_are_a_vector_for_each_token():
+    modalities = {"video": VIDEO, "video.wrist": replace(VIDEO, share="video", clock="video")}
+    backbone, register = replace(BACKBONE, rope=False), {"registers": 2}
+    layout = Layout(Stream("video", positions=True), Stream("video.wrist", positions=True))
+    model = recipe(modalities=modalities, layout=layout, backbone=backbone, **register).build()
+    assert {n: tuple(p.shape) for n, p in model.position.items()} == {"video": (4, 4, 32), "video/wrist": (4, 4, 32)}
+    assert not model.view, "a view's vector would say nothing that its positions do not"
+    assert all(0.01 < p.std() < 0.03 for p in model.position.values())
+    x, t = noisy(model)
+    place = model.position["video"].detach()
+    stream = model.layout.streams[0]
+    tokens = model._tokens(stream, x, {n: torch.arange(3) for n in x}, model.conditioner({}, {}, 3), 3)
+    assert torch.allclose(tokens, model.embed["video"](patchify(x["video"], (1, 2, 2))) + place, atol=1e-6)
+
+    plain = recipe(
+        modalities=modalities, layout=Layout(Stream("video"), Stream("video.wrist")), backbone=backbone, **register
+    ).build()
+    torch.nn.init.zeros_(model.position["video"])
+    torch.nn.init.zeros_(model.position["video/wrist"])
+    told = model.load_state_dict(plain.state_dict(), strict=False)
+    assert told.unexpected_keys == ["view.video/wrist"]
+    awake(plain).load_state_dict(
+        {n: v for n, v in awake(model).state_dict().items() if "position" not in n}, strict=False
+    )
+    torch.nn.init.zeros_(model.position["video"])
+    torch.nn.init.zeros_(model.position["video/wrist"])
+    torch.nn.init.zeros_(plain.view["video/wrist"])
+    with torch.no_grad():
+        assert all(torch.equal(v, plain(x, t)[n]) for n, v in model(x, t).items())
+
+
+def test_positions_need_a_known_size_and_have_gradients():
+    open_video = {"video": replace(VIDEO, shape=(4, None, None, 3))}
+    with pytest.raises(ValueError, match="its size must be known"):
+        recipe(modalities=open_video, layout=Layout(Stream("video", positions=True))).build()
+    layout = Layout(*(Stream(n, positions=True) for n in MODALITIES))
+    model = recipe(layout=layout, law=Shared(), backbone=replace(BACKBONE, out=True)).build()
+    loss(model, batch(model, 2, {"depth": []}), Shared(), Dice(0, 0, range(2)))[0].backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_layer_norms_take_the_eps_they_are_given():
+    for eps in (1e-6, 0.5):
+        model = recipe(backbone=replace(BACKBONE, eps=eps), registers=0).build()
+        x, t = noisy(model)
+        # Every gate is closed at the start: what comes out is the head of the normalised tokens.
+        for n in x:
+            tokens = model.embed[n](patchify(x[n], model.modalities[n].patch))
+            mean, var = tokens.mean(-1, keepdim=True), tokens.var(-1, unbiased=False, keepdim=True)
+            said = model.head[n]((tokens - mean) / (var + eps).sqrt())
+            expected = unpatchify(said, model.modalities[n].grid, model.modalities[n].patch)
+            assert torch.allclose(model(x, t)[n], expected, atol=1e-5), (n, eps)
+
+
+def test_a_last_linear_map_is_silent_at_the_start_and_learns():
+    model = recipe(backbone=replace(BACKBONE, out=True), law=Shared()).build()
+    x, t = noisy(model)
+    assert all(not v.any() for v in model(x, t).values())
+    loss(model, batch(model, 2), Shared(), Dice(0, 0, range(2)))[0].backward()
+    assert model.backbone.out.weight.grad.abs().max() > 1e-4
+    torch.nn.init.normal_(model.backbone.out.weight)
+    assert all(v.abs().max() > 1e-3 for v in model(x, t).values())
+
+
+@pytest.mark.parametrize("init", ["xavier", "normal"])
+def test_linear_maps_begin_as_the_recipe_says(init):
+    model = recipe(init=init).build()
+    for linear in (model.embed["video"], model.backbone.blocks[0].mlp[0], model.backbone.blocks[1].attention.qkv):
+        rows, columns = linear.weight.shape
+        expected = 0.02 if init == "normal" else math.sqrt(2 / (rows + columns))
+        assert linear.weight.std().item() == pytest.approx(expected, rel=0.15) and not linear.bias.any()
+        # No uniform number lies further out than 1.73 deviations.
+        assert (linear.weight.abs().max() > 2 * expected) == (init == "normal")
+    assert not any(b.modulator.linear.weight.any() for b in model.backbone.blocks)
+    with pytest.raises(ValueError, match=r"unknown init 'norm'. Did you mean 'normal'"):
+        recipe(init="norm")

@@ -68,3 +68,13 @@ def batch(model, size: int = 4, rows: dict | None = None, seed: int = 0, **value
         else:
             out[name] = torch.randn(size, *c.shape, generator=generator)[where[name]]
     return Batch(index=torch.arange(size), values=out | values, rows=where)
+
+
+def noisy(model, names=None, size=3, frames="own", seed=0):
+    """(x, t) of random values and times; frames="own": each frame has a time, else each sample."""
+    g = torch.Generator().manual_seed(seed)
+    x = {n: torch.randn(size, *m.shape, generator=g) for n, m in model.modalities.items()}
+    t = {n: torch.rand(size, m.frames if frames == "own" else 1, generator=g) for n, m in model.modalities.items()}
+    t = {n: v.expand(-1, model.modalities[n].frames) for n, v in t.items()}
+    keep = names or list(x)
+    return {n: x[n] for n in keep}, {n: t[n] for n in keep}

@@ -45,6 +45,35 @@ def test_uint8_and_scaled_floats_agree() -> None:
         net(2 * raw.float() / 255 - 1)
 
 
+def test_colours_are_scaled_by_those_of_imagenet() -> None:
+    net, raw = ResNet(size="mini", colours="imagenet").build((1, 32, 32, 3)), images(2, 1, 32)
+    seen = []
+    net.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    whole = net(raw)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = ((raw[:, 0].double() / 255 - mean) / deviation).movedim(-1, 1).float()
+    torch.testing.assert_close(seen[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(net(raw.float() / 255), whole, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="red, green and blue, not 1 channels"):
+        ResNet(size="mini", colours="imagenet").build((1, 32, 32, 1))(raw[..., :1])
+
+
+@pytest.mark.parametrize("size", ["18", "mini"])
+def test_groups_are_so_many_or_so_wide(size: str) -> None:
+    """As the formula has it: each group's mean and variance over its channels and all places."""
+    for spec in (ResNet(size=size, per_group=16), ResNet(size=size, groups=8)):
+        norms = [m for m in spec.build((1, 32, 32, 3)).modules() if isinstance(m, torch.nn.GroupNorm)]
+        assert len(norms) == (20 if size == "18" else 9)
+        for norm in norms:
+            assert norm.num_groups == (norm.num_channels // 16 if spec.per_group else 8)
+            assert norm.eps == 1e-5 and norm.affine
+    x = torch.randn(2, norms[0].num_channels, 5, 5)
+    norm = ResNet(size=size, per_group=16).norm(x.shape[1])
+    parts = x.unflatten(1, (-1, 16))
+    mean, var = parts.mean((2, 3, 4), keepdim=True), parts.var((2, 3, 4), unbiased=False, keepdim=True)
+    torch.testing.assert_close(norm(x), ((parts - mean) / (var + 1e-5).sqrt()).flatten(1, 2), atol=1e-5, rtol=1e-5)
+
+
 def test_samples_and_frames_do_not_mix() -> None:
     torch.manual_seed(0)
     net = ResNet(size="small").build((2, 32, 32, 3))
@@ -90,6 +119,10 @@ def test_mistakes() -> None:
         ResNet(pool="max")
     with pytest.raises(ValueError, match="groups=24"):
         ResNet(groups=24)
+    with pytest.raises(ValueError, match=r"per_group=64 does not divide the channels \(32, 64, 128\)"):
+        ResNet(size="fine", per_group=64)
+    with pytest.raises(ValueError, match="possible: half, imagenet"):
+        ResNet(colours="none")
     with pytest.raises(ValueError, match="reads images"):
         ResNet().build((2, 7))
     with pytest.raises(ValueError, match="known shape"):
