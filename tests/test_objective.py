@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from polyclock.batch import Batch
+from polyclock.density import Places
 from polyclock.dice import Dice
 from polyclock.layout import Layout, Stream
 from polyclock.modality import Modality
 from polyclock.objective import Annealed, loss, null, token_valid, weight_at
+from polyclock.path import Discrete
 from polyclock.timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
 from worlds import CONDITIONS, MODALITIES, VIDEO, awake, batch, recipe
 
@@ -144,3 +146,109 @@ def test_open_sizes_train_at_any_size():
         b = Batch(index=torch.arange(2), values=values, rows={n: torch.arange(2) for n in values})
         total, _ = loss(model, b, PerFrame(), Dice(0, 0, range(2)))
         assert torch.isfinite(total)
+
+
+def told(model, b: Batch, law, dice: Dice) -> dict:
+    """What the network is shown and answers while the loss is taken, and the loss: x, t, rows, out, total, parts."""
+    seen = {}
+
+    def spy(module, given, out):
+        seen.update(zip(("x", "t", "given", "rows"), given, strict=False), out=out)
+
+    hook = model.register_forward_hook(spy)
+    seen["total"], seen["parts"] = loss(model, b, law, dice)
+    hook.remove()
+    return seen
+
+
+PATHS = [Discrete(steps=100), MODALITIES["action"].path]
+
+
+def actions(path, absent: str) -> dict[str, Modality]:
+    return MODALITIES | {"action": replace(MODALITIES["action"], path=path, absent=absent)}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: type(p).__name__)
+def test_samples_that_lack_a_modality_may_learn_its_noise(path):
+    law, dice = Independent(Places(100), ends=0.0), Dice(0, 4, range(4))
+    model = awake(recipe(modalities=actions(path, "noise"), law=law).build())
+    b = batch(model, 4, {"action": [0, 2]})
+    found = told(model, b, law, dice)
+    x, t, out = (found[part]["action"] for part in ("x", "t", "out"))
+    eps = dice.normal("eps.action", 8, 2)
+    assert x.shape == (4, 8, 2) and found["rows"]["action"].tolist() == [0, 1, 2, 3]
+    assert (t[[1, 3]] == 1).all() and (t[[0, 2]] < 1).all()
+    # Its data are zeros, of which nothing is left at t = 1, and the target is what the path makes of them.
+    wide = t.repeat_interleave(2, 1)[..., None]
+    data = torch.zeros(4, 8, 2).index_copy(0, torch.tensor([0, 2]), b.tensor("action"))
+    assert torch.allclose(x, path.noise(data, eps, wide)) and torch.allclose(x[[1, 3]], eps[[1, 3]], atol=1e-6)
+    errors = (out - path.target(data, eps, wide)).square().mean((1, 2))
+    assert torch.allclose(path.target(data, eps, wide)[[1, 3]], eps[[1, 3]])
+    assert torch.allclose(found["parts"]["action"], errors.sum() / 4) and errors.min() > 0
+
+
+def test_without_it_they_have_no_tokens_and_the_divisor_is_the_whole_batch():
+    law, dice = Independent(ends=0.0), Dice(0, 4, range(4))
+    model = awake(recipe(law=law).build())
+    b = batch(model, 4, {"action": [0, 2]})
+    found = told(model, b, law, dice)
+    rows = torch.tensor([0, 2])
+    assert found["x"]["action"].shape == (2, 8, 2) and torch.equal(found["rows"]["action"], rows)
+    target = dice.at(rows).normal("eps.action", 8, 2) - b.tensor("action")  # a velocity
+    errors = (found["out"]["action"] - target).square().mean((1, 2))
+    assert torch.allclose(found["parts"]["action"], errors.sum() / 4)
+
+
+def test_where_nobody_lacks_it_both_are_the_same_to_the_bit():
+    law = Independent(ends=0.1)
+    totals = []
+    for absent in ("none", "noise"):
+        model = awake(recipe(modalities=actions(PATHS[1], absent), law=law).build())
+        total, parts = loss(model, batch(model, 5), law, Dice(0, 1, range(5)))
+        totals.append(torch.stack([total, *parts.values()]))
+    assert torch.equal(*totals)
+
+
+def test_padding_stays_without_loss_where_others_learn_noise():
+    law, dice = Fixed(0.5), Dice(0, 0, range(3))
+    model = awake(recipe(modalities=actions(PATHS[1], "noise"), law=law).build())
+    b = batch(model, 3, {"action": [0, 2]})
+    valid = torch.ones(2, 8, dtype=torch.bool)
+    valid[1, 4:] = False  # the last half of sample 2
+    found = told(model, replace(b, valid={"action": valid}), law, dice)
+    data = torch.zeros(3, 8, 2).index_copy(0, torch.tensor([0, 2]), b.tensor("action"))
+    square = (found["out"]["action"] - (dice.normal("eps.action", 8, 2) - data)).square().mean(2)
+    errors = torch.stack([square[0].mean(), square[1].mean(), square[2, :4].mean()])
+    assert torch.allclose(found["parts"]["action"], errors.sum() / 3)
+
+
+def test_a_batch_in_which_nobody_has_it_still_learns_its_noise():
+    law = Fixed(0.5)
+    model = awake(recipe(modalities=actions(PATHS[0], "noise"), law=law).build())
+    found = told(model, batch(model, 2, {"action": []}), law, Dice(0, 0, range(2)))
+    assert (found["t"]["action"] == 1).all() and found["parts"]["action"] > 0
+    found["total"].backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_what_a_law_drops_is_not_learnt_where_it_is_absent_either():
+    law = Drop(("action",), 0.999999, Shared())
+    model = awake(recipe(modalities=actions(PATHS[1], "noise"), law=law).build())
+    _, parts = loss(model, batch(model, 3, {"action": [1]}), law, Dice(0, 0, range(3)))
+    assert parts["action"] == 0 < parts["video"]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 4], []], ids=str)
+def test_a_batch_cut_in_two_adds_up_where_noise_is_learnt(rows):
+    law = Independent(Places(100), ends=0.0)
+    model = awake(recipe(modalities=actions(PATHS[0], "noise"), law=law).build())
+    b = batch(model, 6, {"action": rows})
+    whole, _ = loss(model, b, law, Dice(0, 5, range(6)), global_size=6)
+    cuts = ([0, 1], [2, 3, 4, 5])
+    total = sum(loss(model, part(b, keep), law, Dice(0, 5, keep), global_size=6)[0] for keep in cuts)
+    assert total.item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_other_words_for_absence_are_refused():
+    with pytest.raises(ValueError, match="absent='zero'; possible: none, noise"):
+        Modality(shape=(4, 1), patch=(1,), absent="zero")
