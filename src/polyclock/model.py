@@ -134,6 +134,8 @@ class WorldModel(nn.Module):
         """
         values = dict(batch.values)
         for name, view in self.views.items():
+            if name not in values:  # a part of a batch, asked about by itself
+                continue
             pictures = batch.tensor(name)
             values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures))
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)

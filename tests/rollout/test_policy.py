@@ -14,11 +14,11 @@ import torch
 
 from moving import FPS, Moving
 from polyclock.data.encode import VideoCodec, encode_video
-from polyclock.data.video import read_frames
+from polyclock.data.video import read_frames, resized
 from polyclock.data.window import Windows
 from polyclock.modality import Signal
 from polyclock.rollout import Expert, Policy, Random, Still, World
-from polyclock.rollout.history import History, resized
+from polyclock.rollout.history import History
 
 QUERY = "action | video[:1], state, text"
 START = reaching.starts("toy/reach", count=3)

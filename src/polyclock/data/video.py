@@ -365,3 +365,16 @@ def nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = ((2 * np.arange(size[0]) + 1) * plane.shape[0]) // (2 * size[0])
     columns = ((2 * np.arange(size[1]) + 1) * plane.shape[1]) // (2 * size[1])
     return plane[rows][:, columns]
+
+
+def resized(picture: np.ndarray, size: tuple[int, int], scaler: VideoReformatter | None = None) -> np.ndarray:
+    """(H, W, C) -> (*size, C) as pictures of a data set are: colour and 8-bit gray averaged over area, else nearest."""
+    if picture.shape[:2] == tuple(size):
+        return np.ascontiguousarray(picture)
+    if picture.dtype != np.uint8 or picture.shape[-1] not in (1, 3):
+        return np.ascontiguousarray(nearest(picture, size))
+    form = "rgb24" if picture.shape[-1] == 3 else "gray"
+    plain = np.ascontiguousarray(picture if form == "rgb24" else picture[..., 0])
+    frame = av.VideoFrame.from_ndarray(plain, format=form)
+    done = (scaler or VideoReformatter()).reformat(frame, size[1], size[0], form, interpolation=AREA, threads=1)
+    return done.to_ndarray().reshape(*size, -1)

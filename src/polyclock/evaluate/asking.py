@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -20,17 +20,23 @@ Answer = dict[str, Tensor]
 
 @dataclass
 class Asking:
-    """Questions about one batch: encoded once, its noise a function of (seed, window, turn) alone."""
+    """Questions about one batch: encoded once, its noise a function of (seed, window, turn) alone.
+
+    Pictures of the batch are as the model works on them; it does not look at them again.
+    """
 
     model: WorldModel
     places: Sequence[Place]
     batch: Batch
     steps: int = 10
     seed: int = 0
+    seen: Batch = field(init=False)
     latent: Batch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.latent = self.model.encode(self.batch, self._dice(0))
+        pictures = {n: self.batch.tensor(n).float() / 255 for n in self.model.views if n in self.batch.values}
+        self.seen = replace(self.batch, values={**self.batch.values, **pictures})
+        self.latent = self.model.encode(self.seen, self._dice(0))
 
     def _dice(self, turn: int) -> Dice:
         return Dice(self.seed, turn, [p.number for p in self.places], self.model.device)
@@ -57,7 +63,7 @@ class Asking:
 
     def values(self, names: Sequence[str]) -> dict[str, Tensor | list[str]]:
         """name -> what `ask` gives: latents of modalities, raw values of conditions (these are always taken raw)."""
-        return {n: (self.latent if n in self.model.modalities else self.batch).values[n] for n in names}
+        return {n: (self.latent if n in self.model.modalities else self.seen).values[n] for n in names}
 
     def encoded(self, name: str, raw: Tensor) -> Tensor:
         """Raw (B, T', *S', C') of a modality -> its latent on the model's device."""

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ..data.video import resized
 from ..data.window import offsets
 from ..dice import seed_of
 from ..envs import Env, Observation, Start, open_env, starts
 from ..modality import Signal
-from ..rollout.history import resized
+from ..views import View
 from .asking import Asking
 from .compare import MODEL, Plain
 from .held_out import Place
 from .probing import Probing, skipped
 from .questions import Question
 from .scores import Scores
+from .viewed import looked
 
 CAMERA = "observation.images."
 STARTS = 8
@@ -46,8 +48,11 @@ class Branch:
     actions: Sequence[np.ndarray]
     now: int
 
-    def value(self, name: str, signal: Signal, fps: float, action: bool) -> Tensor | str:
-        """(T', *S', C') of a signal around the state, or its sentence. Errors: ValueError: the world lacks it."""
+    def value(self, name: str, signal: Signal, fps: float, action: bool, view: View | None = None) -> Tensor | str:
+        """(T', *S', C') of a signal around the state, as a view shows it, or its sentence.
+
+        Errors: ValueError: the world lacks it.
+        """
         if not action and signal.key not in self.seen[0]:
             raise ValueError(f"the world does not bring {name!r} (column {signal.key!r})")
         if signal.kind == "text":
@@ -56,8 +61,10 @@ class Branch:
         frames = [source[i] for i in np.clip(self.now + np.array(offsets(signal, fps)), 0, len(source) - 1)]
         if signal.kind != "video":
             return torch.from_numpy(np.stack(frames).astype(np.float32))
-        size = (int(signal.shape[1] or frames[0].shape[0]), int(signal.shape[2] or frames[0].shape[1]))
-        return torch.from_numpy(np.stack([resized(frame, size) for frame in frames]))
+        height, width = signal.shape[1:3] if view is None else view.size or (None, None)
+        size = (int(height or frames[0].shape[0]), int(width or frames[0].shape[1]))
+        film = np.stack([resized(frame, size) for frame in frames])
+        return torch.from_numpy(film if view is None else looked(film, view))
 
 
 def counterfactual(probing: Probing, worlds: Sequence[str], count: int = STARTS, stage: Stage = published) -> Plain:
@@ -170,7 +177,8 @@ def _asking(probing: Probing, forward: Question, ways: Sequence[Branch], places:
     """Questions about one way on from each state."""
     held, values = probing.held, {}
     for name in dict.fromkeys((*probing.pictures(forward), *forward.given, *forward.conditions)):
-        rows = [way.value(name, held.signals[name], held.fps, name in forward.varied) for way in ways]
+        signal, acts = held.signals[name], name in forward.varied
+        rows = [way.value(name, signal, held.fps, acts, held.views.get(signal.key)) for way in ways]
         values[name] = rows if isinstance(rows[0], str) else torch.stack(rows)
     index = torch.arange(len(ways))
     return probing.asking(places, Batch(index=index, values=values, rows=dict.fromkeys(values, index)))

@@ -23,6 +23,7 @@ from .probing import Probing
 from .questions import Question, questions
 from .reference import Reference, Spread, spread_of
 from .scores import Scores
+from .viewed import signals_of, viewed, views_of
 
 COUNTERFACTUAL = "counterfactual"
 PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration}
@@ -73,11 +74,11 @@ def evaluate(
     fps, steps = dataset.facts.fps, usual_steps(model) if steps is None else steps
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
-    signals, kinds = model.recipe.signals(), kinds_of(model, dataset)  # type: ignore[union-attr]
-    held = HeldOut(dataset, signals, list(model.modalities), episodes, stride, windows)
+    views, kinds = views_of(model), kinds_of(model, dataset)
+    held = HeldOut(dataset, signals_of(model), list(model.modalities), episodes, stride, windows, views)
     every, skipped = questions(model, fps, held.absent, kinds)
     asked = chosen(every, only)
-    training = dataset.without(episodes) if training is None else training
+    training = viewed(dataset.without(episodes) if training is None else training, views)
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,

@@ -17,8 +17,10 @@ from ..data.source import Dataset, Episode
 from ..data.window import Windows, offsets
 from ..dice import seed_of
 from ..modality import Signal
+from ..views import View
 from .dense import MOVING
 from .kinds import camera_of
+from .viewed import middle, viewed
 
 APART = 2.0  # seconds between a window and the one whose values stand in for its own, in one episode
 MANY = 10  # episodes; with as many, a block is a whole episode
@@ -41,6 +43,7 @@ class HeldOut:
     """Every `stride`-th window of `episodes` in which all modalities lie inside the episode; at most `count` of them.
 
     `absent` are the names that the data lack. Conditions may reach back beyond an episode's start, as in training.
+    Pictures of a column in `views` are as these show them, which is the size that `signals` must ask for.
     Errors: ValueError for an episode that is not there, or where no window fits.
     """
 
@@ -52,8 +55,10 @@ class HeldOut:
         episodes: Sequence[int],
         stride: int = 1,
         count: int | None = None,
+        views: Mapping[str, View] | None = None,
     ) -> None:
-        self.dataset = dataset.only(episodes)
+        self.views = dict(views or {})
+        self.dataset = viewed(dataset.only(episodes), self.views)
         self.signals = dict(signals)
         self.fps = dataset.facts.fps
         self._windows = Windows(self.dataset, self.signals)
@@ -154,7 +159,12 @@ class HeldOut:
         if key is None or not all(data.has(p.episode, key) for p in places):
             return None
         size, due = (int(signal.shape[1] or 0), int(signal.shape[2] or 0)), np.array(offsets(signal, self.fps))
+        view = self.views.get(signal.key)
+        if view is not None:
+            size = view.resize or view.size
         flows = [np.asarray(data.read(p.episode, key, (p.frame + due).tolist(), size)) for p in places]
+        if view is not None:
+            flows = [middle(flow, view) for flow in flows]
         return torch.from_numpy(np.hypot(*np.moveaxis(np.stack(flows)[..., :2], -1, 0)) > MOVING)
 
 

@@ -17,6 +17,7 @@ from ..evaluate.asking import Asking
 from ..evaluate.held_out import HeldOut, Place
 from ..evaluate.kinds import kinds_of
 from ..evaluate.questions import Question, questions
+from ..evaluate.viewed import signals_of, views_of
 from ..modality import Signal
 from ..model import WorldModel
 
@@ -107,9 +108,8 @@ def sample_scenes(
 
     Errors: those of `evaluate` where data and model do not fit.
     """
-    signals = model.recipe.signals()  # type: ignore[union-attr]
-    kinds = kinds_of(model, dataset)
-    held = HeldOut(dataset, signals, list(model.modalities), episodes)
+    signals, kinds = signals_of(model), kinds_of(model, dataset)
+    held = HeldOut(dataset, signals, list(model.modalities), episodes, views=views_of(model))
     asked, _ = questions(model, held.fps, held.absent, kinds)
     step = max(1, held.last - held.first)
     stretches = _stretches(held, count, step, seconds)

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from ..data.video import AREA, nearest
+from ..data.video import resized
 from ..data.window import offsets
 from ..modality import Signal
 
@@ -50,11 +49,15 @@ class History:
             if signal.kind == "text":
                 out[name] = [str(self._seen[-1][signal.key])]
                 continue
-            last = len(self._seen) - 1
-            rows = np.clip(last + self._due[name], 0, last).tolist()
-            frames = {row: self._frame(signal, self._seen[row][signal.key]) for row in set(rows)}
-            out[name] = torch.from_numpy(np.stack([frames[row] for row in rows]))[None]
+            due = self._due[name].tolist()
+            frames = {k: self._frame(signal, self.at(k)[signal.key]) for k in set(due)}
+            out[name] = torch.from_numpy(np.stack([frames[k] for k in due]))[None]
         return out
+
+    def at(self, due: int) -> Observation:
+        """The observation `due` steps from now: the episode's first one before it began, the last one beyond it."""
+        last = len(self._seen) - 1
+        return self._seen[min(max(last + due, 0), last)]
 
     def _frame(self, signal: Signal, value: np.ndarray) -> np.ndarray:
         if signal.kind != "video":
@@ -81,16 +84,3 @@ class History:
                     f"{name!r} (column {signal.key!r}) has shape {shape} in this world; the model wants "
                     f"({', '.join('any' if n is None else str(n) for n in signal.shape[1:])})"
                 )
-
-
-def resized(picture: np.ndarray, size: tuple[int, int], scaler: VideoReformatter | None = None) -> np.ndarray:
-    """(H, W, C) -> (*size, C) as pictures of a data set are: colour and 8-bit gray averaged over area, else nearest."""
-    if picture.shape[:2] == tuple(size):
-        return np.ascontiguousarray(picture)
-    if picture.dtype != np.uint8 or picture.shape[-1] not in (1, 3):
-        return np.ascontiguousarray(nearest(picture, size))
-    form = "rgb24" if picture.shape[-1] == 3 else "gray"
-    plain = np.ascontiguousarray(picture if form == "rgb24" else picture[..., 0])
-    frame = av.VideoFrame.from_ndarray(plain, format=form)
-    done = (scaler or VideoReformatter()).reformat(frame, size[1], size[0], form, interpolation=AREA, threads=1)
-    return done.to_ndarray().reshape(*size, -1)
