@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..flags import Parser
 from . import run_folder
-from .episodes import numbers
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -35,6 +34,7 @@ def run(words: Sequence[str]) -> int:
 
     from ..data import open_dataset
     from ..data.files import write_json
+    from ..data.source import numbers
     from ..evaluate import PROBES, evaluate, show
 
     dataset = open_dataset(args["data"])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ..flags import Parser
 from . import run_folder
-from .episodes import numbers
 
 TEXT = """Write one self-contained page about a run or a model: with --data clips of what was given, predicted and true
 for every question, what `polyclock rollout` and `polyclock evaluate` found, loss curves, checkpoints, versions.
@@ -38,6 +37,7 @@ def run(words: Sequence[str]) -> int:
     args = parser.take(words)
 
     from ..data import open_dataset
+    from ..data.source import numbers
     from ..report import write
 
     page = write(

@@ -16,7 +16,7 @@ from . import run_folder
 from .recipe_word import find_recipe, own_recipes
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Windows
+    from ..data import Dataset, Source, Windows
     from ..recipe import Recipe
 
 USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
@@ -34,6 +34,8 @@ class Setup:
     """Where a run's data come from and where it goes.
 
     data         a data set of a format in docs/data.md; what its files do not say goes behind it: PATH?fps=20&flip=all
+    also         a second data set, of which the model learns what it has: films without actions, say
+    also_share   of the samples that come from the second data set; none: as many as it has windows
     out          folder of the run
     hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
     stride       data frames from one training window to the next
@@ -44,6 +46,8 @@ class Setup:
 
     data: str
     out: str
+    also: str | None = None
+    also_share: float | None = None
     hold_out: str = "last"
     stride: int = 1
     cache: bool = True
@@ -81,15 +85,26 @@ def run(words: Sequence[str]) -> int:
         recipe = make_recipe(function, arguments)
         check_columns(recipe, dataset)
         recipe = recipe.fit(kept)
+    more = open_dataset(setup.also) if setup.also else None
     if setup.cache:
         dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
         kept, held_out = split(dataset, setup.hold_out)
+        more = more and _cached(more, recipe, Path(setup.out) / "cache")
     windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
+    beside = _windows(more, recipe, setup.stride)
     assert windows is not None
     check_answerable(recipe, windows)
-    job = recipe_job(recipe, windows, validation, data=which_data(windows, validation, setup.stride), weights=weights)
+    which = which_data(windows, validation, setup.stride)
+    source: Source = windows
+    if beside is not None:
+        check_required(recipe, beside)
+        source = mixed(windows, beside, setup.also_share, training.seed)
+        which["also"] = {"fingerprint": beside.dataset.fingerprint, "share": setup.also_share, "windows": len(beside)}
+    elif setup.also_share is not None:
+        raise ValueError("--also-share says how much comes from the data set that --also names; there is none")
+    job = recipe_job(recipe, source, validation, data=which, weights=weights)
     if _first():
-        _show(words[0], own, arguments, origin, recipe, training, windows, validation)
+        _show(words[0], own, arguments, origin, recipe, training, windows, validation, beside)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
 
 
@@ -126,7 +141,7 @@ def check_names(own: Sequence[Flag]) -> None:
 
 def split(dataset: Dataset, hold_out: str) -> tuple[Dataset, Dataset | None]:
     """(episodes to train on, episodes to validate on). A data set of one episode holds nothing out by itself."""
-    from .episodes import numbers
+    from ..data.source import numbers
 
     last = hold_out == "last"
     if hold_out == "none" or (last and len(dataset.episodes) < 2):
@@ -181,12 +196,18 @@ def _windows(dataset: Dataset | None, recipe: Recipe, stride: int) -> Windows | 
     return None if dataset is None else Windows(dataset, recipe.signals(), stride)
 
 
-def check_answerable(recipe: Recipe, windows: Windows) -> None:
-    """Errors: a required condition that the data lack, a training law that no sample of theirs can follow."""
-    import torch
+def mixed(windows: Windows, beside: Windows, share: float | None, seed: int) -> Source:
+    """Both data sets as one, with a share of the samples from the second. Errors: a share outside (0, 1)."""
+    from ..data import Mixture
 
-    from ..timesteps import Mixture, Presence
+    share = len(beside) / (len(windows) + len(beside)) if share is None else share
+    if not 0 < share < 1:
+        raise ValueError(f"--also-share {share:g} must lie between 0 and 1")
+    return Mixture([(1 - share, windows), (share, beside)], seed=seed)
 
+
+def check_required(recipe: Recipe, windows: Windows) -> None:
+    """Errors: a required condition that the data lack."""
     for name in windows.absent:
         if name in recipe.conditions and recipe.conditions[name].required:
             have = ", ".join(windows.dataset.facts.columns)
@@ -194,6 +215,15 @@ def check_answerable(recipe: Recipe, windows: Windows) -> None:
                 f"the recipe needs {name!r}, and the data have no column {windows.signals[name].key!r}; "
                 f"they have: {have}"
             )
+
+
+def check_answerable(recipe: Recipe, windows: Windows) -> None:
+    """Errors: a required condition that the data lack, a training law that no sample of theirs can follow."""
+    import torch
+
+    from ..timesteps import Mixture, Presence
+
+    check_required(recipe, windows)
     has = {n: torch.tensor([n in windows.present]) for n in windows.signals}
     presence = Presence(1, has, recipe.modalities, recipe.conditions)
     for law in [law for _, law in recipe.law.entries] if isinstance(recipe.law, Mixture) else [recipe.law]:
@@ -222,6 +252,7 @@ def _show(
     training: Training,
     windows: Windows,
     validation: Windows | None,
+    beside: Windows | None,
 ) -> None:
     """The resolved recipe, training settings and data, as tables."""
     from rich.console import Console
@@ -244,10 +275,10 @@ def _show(
     table("signals", made)
     changed = asdict(Training())
     table("training", [(n, flags.shown(v), "" if v == changed[n] else "given") for n, v in asdict(training).items()])
-    table("data", _data_rows(windows, validation))
+    table("data", _data_rows(windows, validation, beside))
 
 
-def _data_rows(windows: Windows, validation: Windows | None) -> list[tuple[str, str, str]]:
+def _data_rows(windows: Windows, validation: Windows | None, beside: Windows | None) -> list[tuple[str, str, str]]:
     from ..data.source import spans
 
     def row(name: str, source: Windows | None) -> tuple[str, str, str]:
@@ -256,4 +287,7 @@ def _data_rows(windows: Windows, validation: Windows | None) -> list[tuple[str, 
         return (name, f"episodes {spans([e.index for e in source.dataset.episodes])}", f"{len(source)} windows")
 
     rows = [row("train on", windows), row("validate on", validation)]
-    return rows + [("not in the data", ", ".join(windows.absent), "")] if windows.absent else rows
+    rows += [row("learn from also", beside)] if beside else []
+    for name, source in (("not in the data", windows), ("not in the second", beside)):
+        rows += [(name, ", ".join(source.absent), "")] if source and source.absent else []
+    return rows

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import excerpt as excerpts
 from .formats import folder, lerobot, rlds, robomimic, zarr_buffer
 from .formats.options import divide, make_options
 from .formats.recordings import Recordings, Store
@@ -38,6 +39,12 @@ def open_dataset(path: str | Path, **options: Any) -> Dataset:
     if twice:
         raise ValueError(f"{path}: the option {twice[0]!r} is given twice")
     given = {**said, **{name: value for name, value in options.items() if value is not None}}
+    part = {name: str(given.pop(name)) for name in excerpts.OPTIONS if name in given}
+    return excerpts.excerpt(_opened(root, given), **part)
+
+
+def _opened(root: Path, given: dict[str, Any]) -> Dataset:
+    """The whole data set, opened with the options of its format."""
     found = find_store(root)
     if found is not None:
         possible, reader = found
