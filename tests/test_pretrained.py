@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +13,18 @@ import safetensors.torch
 import torch
 
 from polyclock import from_pretrained, sample, save_pretrained
+from polyclock.adapter import Adapter
 from polyclock.codecs import Chain, Quantile
 from polyclock.codecs.codec import FrameByFrame
-from polyclock.density import LogitNormal
+from polyclock.density import LogitNormal, Places
+from polyclock.encoders import Numbers, ResNet, Vector
 from polyclock.layout import Layout, Stream, after, one_of
-from polyclock.modality import Modality
-from polyclock.nn.modulation import Joint
+from polyclock.modality import Condition, Modality
+from polyclock.nn.modulation import Joint, JointLocal
 from polyclock.path import Cosine, Discrete
-from polyclock.timesteps import Drop, Mixture, Shared, Task
-from worlds import CONDITIONS, awake, recipe
+from polyclock.plain import PATH
+from polyclock.timesteps import Drop, Independent, Mixture, Shared, Task
+from worlds import BACKBONE, CONDITIONS, awake, recipe
 
 
 class Data:
@@ -124,3 +129,107 @@ def test_a_users_own_part_is_passed_not_imported(tmp_path):
     with pytest.raises(ValueError, match=r"unknown class 'Halved'.*classes="):
         from_pretrained(tmp_path)
     assert from_pretrained(tmp_path, classes=[Halved]).codec("x").by == 4.0
+
+
+def test_every_option_comes_back(tmp_path):
+    adapter = Adapter(hidden=1, ratio=2, activation="mish")
+    eye = Condition(encoder=ResNet(size="mini", per_group=16, colours="imagenet", width=8), shape=(1, 32, 32, 3))
+    conditions = {
+        "eye": replace(eye, route="beside"),
+        "eye.left": replace(eye, route="beside", share="eye"),
+        "state": Condition(encoder=Numbers(linear=4), shape=(1, 3), route="beside", required=True),
+        "goal": Condition(encoder=Vector(width=8), shape=(1, 3)),
+    }
+    options = {"frequencies": 32, "scale": 50.0, "closed": True, "whole": True, "hidden": 24, "width": 16}
+    model = awake(
+        recipe(
+            modalities={"action": Modality(shape=(8, 2), patch=(2,), adapter=adapter, absent="noise", path=Discrete())},
+            layout=Layout(Stream("action", positions=True)),
+            conditions=conditions,
+            law=Independent(Places(50), ends=0.0),
+            modulation=JointLocal(**options, activation="mish"),
+            backbone=replace(BACKBONE, rope=False, eps=1e-6, out=True),
+            init="normal",
+        ).build()
+    )
+    save_pretrained(model, tmp_path)
+    again = from_pretrained(tmp_path)
+    for part in ("modalities", "layout", "conditions", "law", "modulation", "backbone", "init"):
+        assert getattr(again.recipe, part) == getattr(model.recipe, part), part
+    values = {"state": torch.randn(2, 1, 3), "eye": torch.randint(0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8)}
+    one, two = (sample(m, "action | state, eye", steps=2, **values)["action"] for m in (model, again))
+    assert torch.equal(one, two)
+
+
+@dataclass(frozen=True)
+class Tabled(FrameByFrame):
+    """A codec that has something in a folder."""
+
+    folder: str = field(metadata=PATH)
+
+    def encode(self, raw, generator=None):
+        return raw * self.factor
+
+    def decode(self, x):
+        return x / self.factor
+
+    @property
+    def factor(self) -> float:
+        file = Path(self.folder) / "factor.txt"
+        if not file.is_file():
+            raise ValueError(f"{file} is not there")
+        return float(file.read_text())
+
+
+def tabled(folder, model):
+    """A model folder whose codec reads `folder`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / "factor.txt").write_text("3")
+    modalities = {"x": Modality(shape=(4, 2), patch=(1,), codec=Tabled(str(folder)))}
+    save_pretrained(recipe(modalities=modalities).build(), model)
+    return model
+
+
+def written(model):
+    """The folder as config.json has it."""
+    return json.loads((model / "config.json").read_text())["recipe"]["modalities"]["map"]["x"]["codec"]["folder"]
+
+
+def factor(model):
+    return from_pretrained(model, classes=[Tabled]).codec("x").factor
+
+
+def test_a_model_folder_with_a_folder_inside_can_be_moved(tmp_path):
+    model = tabled(tmp_path / "model" / "inside" / "table", tmp_path / "model")
+    assert written(model) == "inside/table" and factor(model) == 3
+    moved = Path(shutil.move(model, tmp_path / "elsewhere"))
+    assert factor(moved) == 3
+    loaded = from_pretrained(moved, classes=[Tabled])
+    assert loaded.codec("x").folder == str(moved / "inside" / "table")
+    # Saved anew somewhere else, it still means the one that there is.
+    save_pretrained(loaded, tmp_path / "again")
+    assert written(tmp_path / "again") == str(moved / "inside" / "table") and factor(tmp_path / "again") == 3
+
+
+@pytest.mark.parametrize("given", ["table", "../work/table", "{root}/work/table"])
+def test_a_folder_outside_is_written_from_the_top(tmp_path, monkeypatch, given):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    model = tabled(given.format(root=tmp_path), Path("model")).absolute()
+    assert Path(written(model)).is_absolute() and Path(written(model)).resolve() == tmp_path / "work" / "table"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table").mkdir()  # not this one
+    assert factor(model) == 3 and factor(Path("work/model")) == 3
+    moved = Path(shutil.move(model, tmp_path / "elsewhere"))
+    assert factor(moved) == 3
+
+
+def test_a_folder_that_is_gone_is_named_when_it_is_needed(tmp_path, monkeypatch):
+    model = tabled(tmp_path / "model" / "table", tmp_path / "model")
+    shutil.rmtree(model / "table")
+    monkeypatch.chdir(tmp_path)
+    for path in (model, Path("model")):
+        loaded = from_pretrained(path, classes=[Tabled])  # what needs no codec can still be asked
+        with pytest.raises(ValueError, match=f"{tmp_path}/model/table/factor.txt is not there"):
+            sample(loaded, "x |", steps=1)
+        assert sample(loaded, "x |", steps=1, decode=False)["x"].shape == (1, 4, 2)
