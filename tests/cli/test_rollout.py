@@ -9,6 +9,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from polyclock import save_pretrained
@@ -69,6 +71,40 @@ def test_a_model_is_rolled_out_and_goes_on(
     assert len(list((tmp_path / "out" / "clips").glob("*.mp4"))) == 4
 
 
+def test_ways_to_act(toys: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Real-time chunking, planning and tracking, each by its flags, into ledgers that say so."""
+    goal = tmp_path / "goal.png"
+    write_picture(goal, reaching.Reaching("reach", 32).reset(reaching.starts("toy/reach")[0])[reaching.CAMERA])
+    ways = {
+        "soft": ("--overlap", "soft", "--execute", "2"),
+        "hard": ("--overlap", "hard", "--execute", "2", "--delay", "1"),
+        "plan": ("--plan", "3", "--goal", "expert"),
+        "picture": ("--plan", "2", "--goal", goal, "--imagine", "video[1:] | video[:1], action, state"),
+        "track": ("--track", "expert", "--execute", "3"),
+    }
+    rows = {}
+    for name, words in ways.items():
+        out = tmp_path / name
+        base = ("rollout", folder, "--world", "toy/reach", "--workers", "0", "--size", "16", "--steps", "1")
+        more = ("--episodes", "2", "--filmed", "0", "--out", out)
+        assert main([str(word) for word in (*base, *more, *words)]) == 0
+        rows[name] = read(out / "ledger.jsonl")[1]
+    capsys.readouterr()
+    assert rows["soft"]["overlap"] == {"kind": "soft", "delay": 2} and rows["soft"]["policy"] == "model"
+    assert rows["hard"]["query"].startswith("action[1f:] | action[:1f], ") and rows["hard"]["overlap"]["delay"] == 1
+    assert rows["plan"]["plan"]["goal"] == {"from": "expert"} and rows["plan"]["plan"]["count"] == 3
+    assert rows["picture"]["plan"]["goal"]["name"] == str(goal) and rows["picture"]["policy"] == "planner"
+    assert rows["track"]["policy"] == "tracker" and rows["track"]["query"] == "action | video, text, state"
+    assert len({row["actions"] for row in rows.values()}) == 5 and all(row["calls"] for row in rows.values())
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+
+
 def test_floors_ceilings_and_comparisons(toys: None, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ("still", "random", "expert"):
         out = tmp_path / name
@@ -103,6 +139,11 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
     assert "name it with --against" in sentence(capsys, "still", *TOY, *out, "--enough", "better")
     assert "a ledger (JSON lines) is needed" in sentence(capsys, "still", *TOY, *out, "--against", tmp_path / "no")
     assert "has none, so it would have no effect" in sentence(capsys, "expert", *TOY, *out, "--query", "action | state")
+    assert "has none, so it would" in sentence(capsys, "still", *TOY, *out, "--track", "expert")
+    assert "say how many chunks" in sentence(capsys, folder, *TOY, *out, "--goal", "expert")
+    assert "one of --track and --plan" in sentence(capsys, folder, *TOY, *out, "--track", "expert", "--plan", "2")
+    assert "is no picture that can be read" in sentence(capsys, folder, *TOY, *out, "--plan", "2", "--goal", __file__)
+    assert "together at most 4" in sentence(capsys, folder, *TOY, *out, "--overlap", "soft")
     assert "use --workers 0" in sentence(capsys, folder, *TOY, *out, "--workers", "2", "--code", tmp_path / "x.py")
     assert not (tmp_path / "out").exists(), "what fails before its first episode leaves nothing"
     assert main(["rollout", "still", *TOY, *map(str, out)]) == 0

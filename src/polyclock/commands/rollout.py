@@ -15,17 +15,25 @@ from . import run_folder
 
 if TYPE_CHECKING:
     from ..evaluate.paired import Sequential
+    from ..model import WorldModel
     from ..rollout.actor import Actor
+    from ..rollout.demonstration import Demonstration
     from ..rollout.ledger import Row
     from ..rollout.outcome import Outcome
 
 TEXT = """Let a run act in a world from its published starts, and count how often it succeeds, with Wilson's 95 %
 intervals. RUN is a run folder or a model folder, or one of expert (the world's scripted one), still and random.
 
+A model acts as a policy; with --plan it chooses among several of its answers by what its forward question says of them;
+with --track its inverse question follows the expert, or goes towards a picture.
+
 DIR gets ledger.jsonl (a line an episode), rollout.json, clips/ and grid.mp4. The same command goes on where it was
 stopped: episodes that stand in the ledger are not played again."""
 WORDS = ("expert", "still", "random")  # RUN where no model acts
-OF_A_MODEL = ("query", "execute", "steps", "set", "guide", "checkpoint", "device", "code")
+OF_A_MODEL = (
+    *("query", "execute", "steps", "set", "guide", "overlap", "delay", "plan", "goal", "imagine", "track"),
+    *("checkpoint", "device", "code"),
+)
 
 
 def run(words: Sequence[str]) -> int:
@@ -94,6 +102,20 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
+    parser.add_argument(
+        "--overlap", choices=("hard", "soft"), help="the world goes on while the model thinks: real-time chunking"
+    )
+    parser.add_argument("--delay", type=int, metavar="N", help="actions that this takes [as many as --execute]")
+    parser.add_argument(
+        "--plan", type=int, metavar="N", help="draw N chunks, imagine each, take the one that ends nearest the goal"
+    )
+    parser.add_argument(
+        "--goal", metavar="FILE", help="a picture, or expert: where that ends from the same start [expert]"
+    )
+    parser.add_argument("--imagine", metavar="QUERY", help="of --plan: pictures | action, .. [the forward question]")
+    parser.add_argument(
+        "--track", metavar="FILE", help="expert, or a picture: the query is given its frames as what lies ahead"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="episodes at a time, a process each [2]")
     parser.add_argument(
@@ -118,27 +140,57 @@ def _parser() -> Parser:
 
 def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
     """Who acts, and what the document says of where it came from."""
-    from ..rollout import Expert, Policy, Random, Still, policy_query
+    from ..rollout import Expert, Random, Still
 
     if args["run"] in WORDS:
         for name in OF_A_MODEL:
             if args[name]:
                 raise ValueError(f"--{name} is for a model; {args['run']} has none, so it would have no effect")
         return {"expert": Expert(), "still": Still(), "random": Random(args["seed"])}[args["run"]], {}
-    from .sample import bindings, guide
-
     found = run_folder.find(args["run"], args["checkpoint"])
     model = run_folder.load(found, args["device"], args["code"])
-    policy = Policy(
-        model,
-        args["query"] or policy_query(model),
-        execute=4 if args["execute"] is None else args["execute"],
-        steps=args["steps"],
-        seed=args["seed"],
-        guides=[guide(text) for text in args["guide"]],
+    return _of_model(model, args), {"folder": str(found.folder), "sha256": found.sha256, "step": found.step}
+
+
+def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
+    """A model as a policy, which may plan, or as a tracker."""
+    from ..rollout import Planner, Policy, Tracker, policy_query
+    from .sample import bindings, guide
+
+    for name in ("goal", "imagine"):
+        if args[name] and args["plan"] is None:
+            raise ValueError(f"--{name} is for planning; say how many chunks to choose from: --plan N")
+    if args["track"] and args["plan"] is not None:
+        raise ValueError("--track has no forward model to plan with; give one of --track and --plan")
+    settings = {
+        "execute": 4 if args["execute"] is None else args["execute"],
+        "steps": args["steps"],
+        "seed": args["seed"],
+        "guides": [guide(text) for text in args["guide"]],
+        "overlap": args["overlap"],
+        "delay": args["delay"],
         **bindings(args["set"]),
-    )
-    return policy, {"folder": str(found.folder), "sha256": found.sha256, "step": found.step}
+    }
+    if args["track"]:
+        return Tracker(model, args["query"], demonstration=_shown(model, args["track"]), **settings)
+    policy = Policy(model, args["query"] or policy_query(model), **settings)
+    if args["plan"] is None:
+        return policy
+    return Planner(policy, args["plan"], goal=_shown(model, args["goal"] or "expert"), forward=args["imagine"])
+
+
+def _shown(model: WorldModel, text: str) -> Demonstration:
+    """ "expert", or the file of a picture that the model's first camera is to see."""
+    from ..evaluate.kinds import PICTURE, kinds_of
+    from ..rollout import ByExpert, Pictured
+
+    if text == "expert":
+        return ByExpert()
+    kinds = kinds_of(model)
+    columns = [m.key or n for n, m in model.modalities.items() if kinds[n] == PICTURE]
+    if not columns:
+        raise ValueError(f"{text}: the model has no pictures to compare with it")
+    return Pictured.read(columns[0], text)
 
 
 def _enough(text: str | None, rival: list[Row] | None) -> Sequential | None:

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from .actor import Expert, Random, Still
+from .demonstration import ByExpert, Pictured, Recorded
 from .outcome import Outcome
+from .planner import Planner
 from .policy import Policy, policy_query
+from .tracking import Tracker
 from .world import World
 
-__all__ = ["Expert", "Outcome", "Policy", "Random", "Still", "World", "policy_query"]
+__all__ = [
+    "ByExpert",
+    "Expert",
+    "Outcome",
+    "Pictured",
+    "Planner",
+    "Policy",
+    "Random",
+    "Recorded",
+    "Still",
+    "Tracker",
+    "World",
+    "policy_query",
+]

@@ -15,6 +15,7 @@ from ..data.encode import VideoCodec, encode_video
 from ..data.files import replacing
 from ..envs.world import Env, Observation, Start
 from .actor import CAMERA, Actor
+from .demonstration import Undemonstrated
 from .ledger import Row, start_hash
 
 CLIP_FPS = 20.0  # pictures a second of an episode's clip, in the world's own time
@@ -80,7 +81,8 @@ class Player:
 def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
     """Act until the first success or `env.limit` steps. Returns the row and the first camera's picture at each step.
 
-    `actions` in the row is a hash of every action that was taken, to the bit. Errors: ValueError for an action of the
+    `actions` in the row is a hash of every action that was taken, to the bit. Where the actor needs a demonstration and
+    there is none, `error` says so and the episode has failed. Errors: ValueError for an action of the
     actor that is not (A,) finite numbers.
     """
     pictures: list[np.ndarray] = []
@@ -91,7 +93,11 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
         assert seen is not None
         observation, _ = seen
         pictures += _picture(observation)
-        acting = acting or actor.begin(env, start)
+        try:
+            acting = acting or actor.begin(env, start)
+        except Undemonstrated as problem:
+            error = str(problem)
+            break
         action = _checked(acting(observation), env)
         taken.update(action.tobytes())
         seen, error = _tried(lambda action=action: env.step(action))

@@ -20,6 +20,7 @@ from ..data.source import load_jsonl
 from ..envs.world import Start
 
 Row = dict[str, Any]
+OPTIONAL = ("free", "guides", "overlap")  # of what acted; where it is lacking there is none
 TIMES = ("latency_ms", "seconds")  # what differs from run to run; the rest of a row does not
 
 
@@ -84,7 +85,7 @@ class Ledger:
 
     def _check(self) -> None:
         for row in self.rows:
-            for name in dict.fromkeys([*self.about, *(k for k in ("free", "guides") if k in row)]):
+            for name in dict.fromkeys([*self.about, *(k for k in OPTIONAL if k in row)]):
                 if row.get(name) != self.about.get(name):
                     raise ValueError(
                         f"{self.path} holds episodes of another rollout: {name} is {_short(row.get(name))} there and "

@@ -162,7 +162,11 @@ class Outcome:
         about = self.about
         if "query" not in about:
             return str(about["policy"])
-        return f"{about['query']!r}, execute {about['execute']}, steps {about['solver_steps']}, seed {about['seed']}"
+        more = f"best of {about['plan']['count']}, " if "plan" in about else ""
+        more += f"{about['overlap']['kind']} overlap of {about['overlap']['delay']}, " if "overlap" in about else ""
+        return (
+            f"{about['query']!r}, execute {about['execute']}, {more}steps {about['solver_steps']}, seed {about['seed']}"
+        )
 
 
 def by_task(rows: Iterable[Row]) -> dict[str, list[Row]]:

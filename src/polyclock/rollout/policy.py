@@ -6,8 +6,8 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,19 @@ from torch import Tensor
 from ..data.window import offsets
 from ..dice import seed_of
 from ..envs.world import Env, Start
+from ..errors import unknown
 from ..evaluate.questions import questions
-from ..guidance import Guide
-from ..modality import Signal
+from ..guidance import Guide, Pull, fading
 from ..model import WorldModel
 from ..plain import to_plain
-from ..query import Query, Role
-from ..solver import absent_rivals, check_trained, sample, usual_steps
+from ..query import Query
+from ..solver import sample, usual_steps
 from .actor import CAMERA
+from .control import Control, check_past, overlapped
 from .history import History
 
-COLUMN = "action"  # of the data set: what a policy must want
+OVERLAPS = ("hard", "soft")
+Values = Mapping[str, Tensor | list[str]]
 
 
 class Policy:
@@ -38,9 +40,16 @@ class Policy:
     steps     of the solver; None: as many as `sample` takes by itself
     seed      of the noise, which in call c of an episode is a function of (seed, task, number of the start, c) alone
     guides    as `sample` takes them
-    free      values of the query's free names. With "action[k:] | action[:k], ..." and k=2 the first two token frames
-              of an answer are the ones that the answer before had planned for these moments: they were being carried
-              out while the model thought. The first call of an episode has none and wants all of the action
+    overlap   how the world goes on while the model thinks (real-time chunking): the first `delay` actions of an answer
+              are those that the answer before had planned for these moments, and are carried out meanwhile. "hard":
+              the query is given them, as if it were written "action[k:] | action[:k], ..."; "soft": the answer is
+              drawn towards all that was planned, the less firmly the later (`Pull`, `fading`), whatever the model was
+              trained for; None: the world waits
+    delay     [execute: the next answer is there just when what is to be executed is used up]
+    free      values of the query's free names. "action[k:] | action[:k], ..." with k=2 is another way to write a hard
+              overlap of two token frames
+
+    The first answer of an episode has none before it and wants all of the action.
 
     The model is asked about one episode at a time, whatever runs beside it. An action comes in the data set's units,
     one for every step of the world: the action's rate must be the world's. `-name` in the query saves the tokens of
@@ -49,6 +58,8 @@ class Policy:
     Errors (at construction): a query that does not want the action, gives what lies ahead, or leaves too few actions
     to execute; a model that no recipe built. Errors (at the first observation): a given name that the world lacks.
     """
+
+    foresees = False  # whether its query may be given what lies ahead
 
     def __init__(
         self,
@@ -59,6 +70,8 @@ class Policy:
         steps: int | None = None,
         seed: int = 0,
         guides: Sequence[Guide] = (),
+        overlap: str | None = None,
+        delay: int | None = None,
         **free: int,
     ) -> None:
         if model.recipe is None:
@@ -70,13 +83,39 @@ class Policy:
         self.guides, self.free = tuple(guides), dict(free)
         self.query = Query.parse(query).bind(**free)
         for guide in self.guides:
+            if not isinstance(guide, Guide):
+                raise ValueError(f"a {type(guide).__name__} is for one question, not for a policy; see overlap='soft'")
             guide.check(model)
-        self._plan = _Plan.of(model, self.query, execute)
+        self.control = Control.of(model, self.query, execute, ahead=self.foresees)
+        self.overlap, self.delay = overlap, self._checked_delay(overlap, delay)
+        if overlap == "hard":
+            self.query = overlapped(self.query, self.control.action, self.delay)
+            self.control = Control.of(model, self.query, execute, ahead=self.foresees)
+
+    def _checked_delay(self, overlap: str | None, delay: int | None) -> int:
+        """Actions that are under way while the model thinks; 0 where the world waits."""
+        if overlap is None:
+            if delay is not None:
+                raise ValueError(f"delay={delay} has no effect without overlap; possible: {', '.join(OVERLAPS)}")
+            return 0
+        if overlap not in OVERLAPS:
+            raise unknown("overlap", overlap, OVERLAPS)
+        if self.control.committed:
+            raise ValueError(f"the query {self.query.text!r} is given what is under way: overlap would have no effect")
+        if overlap == "soft" and usual_steps(self.model) == 1:
+            raise ValueError("this model answers in one step from no noise, so nothing can be drawn: overlap='hard'")
+        found, usable = self.execute if delay is None else delay, self.control.usable
+        if found < 1 or self.execute + found > usable:
+            raise ValueError(
+                f"execute={self.execute} and delay={found} of {usable} actions of {self.query.text!r}; possible: both "
+                f"at least 1, together at most {usable}"
+            )
+        return found
 
     @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras that the query is given."""
-        keys = dict.fromkeys(s.key for s in self._plan.signals.values())
+        keys = dict.fromkeys(s.key for s in self.control.signals.values())
         return tuple(key.removeprefix(CAMERA) for key in keys if key.startswith(CAMERA))
 
     @property
@@ -104,6 +143,8 @@ class Policy:
             found["free"] = self.free
         if self.guides:
             found["guides"] = [to_plain(guide, {}) for guide in self.guides]
+        if self.overlap:
+            found["overlap"] = {"kind": self.overlap, "delay": self.delay}
         return found
 
     def begin(self, env: Env, start: Start) -> Acting:
@@ -111,41 +152,64 @@ class Policy:
 
         Errors: ValueError where the model's actions do not fit the world's in number or rate.
         """
-        plan, name = self._plan, self._plan.action
-        width = plan.signal.shape[-1]
-        if width is not None and width != env.action_dim:
-            raise ValueError(f"the model's {name!r} has {width} numbers, an action of this world has {env.action_dim}")
-        if offsets(plan.signal, env.fps) != tuple(range(int(plan.signal.shape[0] or 0))):
-            rate = env.fps if plan.signal.rate is None else plan.signal.rate
+        control, name = self.control, self.control.action
+        signal = control.signal
+        if signal.shape[-1] not in (None, env.action_dim):
             raise ValueError(
-                f"the model's {name!r} comes {rate:g} times a second from {plan.signal.start:g} s on; the world takes "
+                f"the model's {name!r} has {signal.shape[-1]} numbers, an action of this world has {env.action_dim}"
+            )
+        if offsets(signal, env.fps) != tuple(range(int(signal.shape[0] or 0))):
+            rate = env.fps if signal.rate is None else signal.rate
+            raise ValueError(
+                f"the model's {name!r} comes {rate:g} times a second from {signal.start:g} s on; the world takes "
                 f"an action {env.fps:g} times a second from now on"
             )
-        plan.check_past(env.fps)
-        return Acting(self, start, History(plan.signals, env.fps, self.query.text))
+        if not self.foresees:
+            check_past(self.query, control.signals, control.past, env.fps)
+        return Acting(partial(self.ask, start), self.execute, History(control.signals, env.fps, self.query.text))
 
-    def ask(self, start: Start, call: int, values: Mapping[str, Any], planned: np.ndarray | None) -> np.ndarray:
+    def ask(self, start: Start, call: int, values: Values, planned: np.ndarray | None) -> np.ndarray:
         """Call number `call` of an episode -> its chunk of actions (T', A); planned (n, A): those already under way."""
-        plan = self._plan
-        query = plan.opening
-        if planned is not None and plan.committed:
+        return self.candidates(start, call, values, planned, 1)[0]
+
+    def candidates(self, start: Start, call: int, values: Values, planned: np.ndarray | None, count: int) -> np.ndarray:
+        """`count` answers to one call, (count, T', A), each from noise of its own. Values are of one sample."""
+        control, guides = self.control, list[Guide | Pull](self.guides)
+        query, given = control.opening, {n: values[n] for n in control.signals}
+        if planned is not None and control.committed:
             query = self.query
-            values = {**values, plan.action: torch.from_numpy(planned[: plan.committed].copy())[None]}
-        with warnings.catch_warnings():  # construction has said so
-            warnings.filterwarnings("ignore", message=".*lies outside what this model was trained")
-            answer = sample(
-                self.model,
-                query,
-                steps=self.steps,
-                seed=seed_of(self.seed, "rollout", start.task, start.number, call),
-                size=1,
-                guides=self.guides,
-                **values,
-            )
-        chunk = answer[plan.action][0].float().cpu().numpy()
-        if not np.isfinite(chunk[: plan.usable]).all():
+            given[control.action] = torch.from_numpy(planned[: control.committed].copy())[None]
+        soft = planned is not None and self.overlap == "soft"
+        if soft:
+            guides.append(self._pull(planned))
+        answer = asked(
+            self.model,
+            query,
+            steps=self.steps,
+            seed=seed_of(self.seed, "rollout", start.task, start.number, call),
+            size=count,
+            guides=guides,
+            **repeated(given, count),
+        )
+        chunks = answer[control.action].float().cpu().numpy()
+        if not np.isfinite(chunks[:, : control.usable]).all():
             raise ValueError(f"the model answered {query.text!r} with an action that is not finite")
-        return chunk
+        if soft:  # they are carried out whatever the answer says
+            chunks[:, : self.delay] = planned[: self.delay]
+        return chunks
+
+    def _pull(self, planned: np.ndarray) -> Pull:
+        """Towards what is left (n, A) of the answer before."""
+        control = self.control
+        m, left = self.model.modalities[control.action], control.usable - self.execute
+        towards = torch.zeros(1, int(control.signal.shape[0] or 0), planned.shape[-1])
+        towards[0, :left] = torch.from_numpy(planned[:left])
+        firm = torch.zeros(towards.shape[1])
+        firm[: control.usable] = fading(control.usable, self.delay, self.execute)
+        covered = [m.codec.covers(f) for f in range(int(m.shape[0] or 0))]
+        return Pull(
+            of=control.action, towards=towards, weights=torch.stack([firm[c.start : c.stop].min() for c in covered])
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: the recipe, and the weights as bytes, which need no shared memory."""
@@ -165,10 +229,16 @@ class Policy:
 
 
 class Acting:
-    """A policy in one episode."""
+    """An actor that takes the first `execute` actions of a chunk before it asks for the next, in one episode.
 
-    def __init__(self, policy: Policy, start: Start, history: History) -> None:
-        self.policy, self.start, self.history = policy, start, history
+    ask   (number of the call, values of one sample as `history` has them, what is left of the chunk before (n, A) or
+          None) -> a chunk of actions (T', A)
+    """
+
+    def __init__(
+        self, ask: Callable[[int, Values, np.ndarray | None], np.ndarray], execute: int, history: History
+    ) -> None:
+        self.ask, self.execute, self.history = ask, execute, history
         self.latency: list[float] = []  # seconds of each call, from the history to numbers
         self.chunk: np.ndarray | None = None
         self.next = 0
@@ -176,14 +246,26 @@ class Acting:
     def __call__(self, observation: Mapping[str, Any]) -> np.ndarray:
         """The next observation -> (A,) float32, from the model where what it planned is used up."""
         self.history.add(observation)
-        if self.chunk is None or self.next == self.policy.execute:
+        if self.chunk is None or self.next == self.execute:
             planned = None if self.chunk is None else self.chunk[self.next :]
             began = time.perf_counter()
-            self.chunk = self.policy.ask(self.start, len(self.latency), self.history.values(), planned)
+            self.chunk = self.ask(len(self.latency), self.history.values(), planned)
             self.latency.append(time.perf_counter() - began)
             self.next = 0
         self.next += 1
         return self.chunk[self.next - 1]
+
+
+def asked(model: WorldModel, query: Query, **settings: Any) -> dict[str, Tensor]:
+    """`sample` of a query of which construction has said whether the model was trained for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lies outside what this model was trained")
+        return sample(model, query, **settings)
+
+
+def repeated(values: Values, count: int) -> dict[str, Any]:
+    """Values of one sample, (1, ...) or one sentence, as those of `count` samples."""
+    return {n: v * count if isinstance(v, list) else v.expand(count, *[-1] * (v.ndim - 1)) for n, v in values.items()}
 
 
 def policy_query(model: WorldModel) -> str:
@@ -191,96 +273,17 @@ def policy_query(model: WorldModel) -> str:
 
     Errors: ValueError where it can be asked neither.
     """
+    return known_query(model, "policy", "joint")
+
+
+def known_query(model: WorldModel, *names: str) -> str:
+    """The first of these questions of an evaluation that a model can be asked. Errors: ValueError: none of them."""
     # The rate matters only to signals without one that begin in the past; the world's is known when it is opened.
     rate = next((m.rate for n, m in model.modalities.items() if m.rate and "action" in (n, m.key)), 10.0)
-    asked, skipped = questions(model, rate)
-    found = {question.name: question.query for question in asked}
-    for name in ("policy", "joint"):
-        if name in found:
-            return found[name]
-    why = next((text for text in skipped if text.startswith("policy")), "it has no action")
-    raise ValueError(f"this model is no policy ({why}); write a query that wants its action")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a policy's query means.
-
-    signals    what the world must bring, by name; past: how many leading frames of each must have been seen by now
-    action     the wanted modality of the column "action", and its signal
-    committed  leading data frames of it that are given, from the answer before
-    usable     leading data frames of it that are given or wanted
-    opening    the query of an episode's first call, for which nothing is under way
-    """
-
-    signals: dict[str, Signal]
-    past: dict[str, int]
-    action: str
-    signal: Signal
-    committed: int
-    usable: int
-    opening: Query
-
-    @classmethod
-    def of(cls, model: WorldModel, query: Query, execute: int) -> _Plan:
-        assert model.recipe is not None
-        every = model.recipe.signals()  # pictures as they are before a view cuts them
-        roles = query.roles(model.modalities, model.conditions)
-        wanted = [n for n, r in roles.items() if Role.WANT in r]
-        actions = [n for n in wanted if every[n].key == COLUMN]
-        if len(actions) != 1:
-            have = [n for n in model.modalities if every[n].key == COLUMN]
-            raise ValueError(
-                f"a policy wants one modality of the column {COLUMN!r}; the query {query.text!r} wants "
-                f"{', '.join(wanted)}, and the model has {', '.join(have) or 'none'}"
-            )
-        action = actions[0]
-        committed, usable = _leading(model, action, roles[action], query)
-        if execute + committed > usable:
-            raise ValueError(
-                f"execute={execute} of {usable} actions of {query.text!r}"
-                + (f", of which {committed} are under way" if committed else "")
-                + f"; possible: 1 to {usable - committed}"
-            )
-        terms = tuple(replace(t, span=None) if committed and t.name == action else t for t in query.want)
-        given = tuple(t for t in query.given if t.name != action)
-        opening = replace(query, want=terms, given=given)
-        asked = (query, opening) if committed else (query,)
-        for one in asked:
-            said = one.roles(model.modalities, model.conditions)
-            check_trained(model, one, absent_rivals(said, model), strict=False)
-        names = [n for n, r in roles.items() if Role.GIVEN in r and n != action]
-        signals = {n: every[n] for n in (*names, *query.given_conditions(model.conditions))}
-        past = {n: int(s.shape[0] or 0) for n, s in signals.items() if s.kind != "text"}
-        for name in (n for n in names if n in past):
-            past[name] = model.modalities[name].covers(max(_given(roles[name]))).stop
-        plan = cls(signals, past, action, every[action], committed, usable, opening)
-        if plan.signal.rate:  # the world's too: `begin` sees to it
-            plan.check_past(plan.signal.rate)
-        return plan
-
-    def check_past(self, fps: float) -> None:
-        """Errors: a given frame that lies ahead of the moment of acting, at `fps` observations a second."""
-        for name, frames in self.past.items():
-            ahead = max(offsets(self.signals[name], fps)[:frames], default=0)
-            if ahead > 0:
-                raise ValueError(
-                    f"the query {self.opening.text!r} gives {name!r} up to {ahead / fps:g} s ahead of the moment at "
-                    "which a policy acts; give what is past or present"
-                )
-
-
-def _given(roles: tuple[Role, ...]) -> list[int]:
-    return [f for f, r in enumerate(roles) if r is Role.GIVEN]
-
-
-def _leading(model: WorldModel, name: str, roles: tuple[Role, ...], query: Query) -> tuple[int, int]:
-    """(data frames given, data frames given or wanted) at the beginning. Errors: given frames that are not first."""
-    m = model.modalities[name]
-    given = next((f for f, r in enumerate(roles) if r is not Role.GIVEN), len(roles))
-    known = next((f for f, r in enumerate(roles) if r not in (Role.GIVEN, Role.WANT)), len(roles))
-    if Role.GIVEN in roles[given:]:
-        raise ValueError(f"of {name!r} a policy can be given its first frames alone: {query.text!r}")
-    if not known:
-        raise ValueError(f"the first frame of {name!r} is what is done now; {query.text!r} does not want it")
-    return (m.covers(given - 1).stop if given else 0), m.covers(known - 1).stop
+    found, skipped = questions(model, rate)
+    queries = {question.name: question.query for question in found}
+    for name in names:
+        if name in queries:
+            return queries[name]
+    why = next((text for text in skipped if text.startswith(names[0])), "it has no action")
+    raise ValueError(f"this model has no question {names[0]!r} ({why}); write the query")
