@@ -11,7 +11,7 @@ GREEN = (40, 220, 40)
 
 
 def corner(pictures: Tensor) -> Tensor:
-    """uint8 or float in [0, 1] (n, H, W, 3) -> (n, 2) the green point's x and y, to half a pixel, in the table's units."""
+    """uint8 or float in [0, 1] (n, H, W, 3) -> (n, 2) the green point's x and y in the table's units."""
     values = pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
     green = (values - torch.tensor(GREEN) / 255).abs().amax(-1) < 0.02
     rows, columns = green.any(2).float().argmax(1), green.any(1).float().argmax(1)
