@@ -14,6 +14,7 @@ import torch
 from polyclock import save_pretrained
 from polyclock.codecs import Identity
 from polyclock.recipes.tiny import tiny
+from polyclock.recipes.uwm_official import uwm_official
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +35,28 @@ def run_page(page: str, folder: Path, **names: object) -> int:
 
 def test_the_examples_of_the_concepts_run(tmp_path: Path) -> None:
     assert run_page("docs/concepts.md", tmp_path) > 5
+
+
+def test_the_examples_of_the_paper_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights, narrow, and an autoencoder that shrinks pictures by four."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    down, up = ("DownEncoderBlock2D",) * 3, ("UpDecoderBlock2D",) * 3
+    sizes = {"block_out_channels": (8, 8, 16), "norm_num_groups": 4, "latent_channels": 4}
+    module = diffusers.AutoencoderKL(**sizes, down_block_types=down, up_block_types=up)
+    module.save_pretrained(tmp_path / "MODEL" / "autoencoder")
+    cameras = tuple(f"observation.images.{name}" for name in ("agentview_rgb", "eye_in_hand_rgb"))
+    recipe = uwm_official(
+        vae=str(tmp_path / "MODEL" / "autoencoder"), cameras=cameras, resize=(36, 36), crop=(32, 32), width=48, depth=1,
+        heads=4, time=32,
+    )  # fmt: skip
+    action = replace(recipe.modalities["action"], shape=(16, 7))
+    model = replace(recipe, modalities=recipe.modalities | {"action": action}).build()
+    save_pretrained(model, tmp_path / "MODEL")
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # every question of the page is one that the model was trained on
+        assert run_page("docs/papers/uwm.md", tmp_path) == 2
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ def tree(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(p.relative_to(ROOT) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))), ids=str
+    "page", sorted(p.relative_to(ROOT) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))), ids=str
 )
 def test_pages_name_only_files_that_exist(page: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

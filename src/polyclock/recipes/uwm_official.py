@@ -27,7 +27,7 @@ from ..timesteps import Independent
 from ..views import Jitter, View
 
 TABLE, ROWS = 100, 10  # places of the table, rows that its sampler walks
-# What is neither wanted nor given stands at the first of these rows, 90: alpha_bar there is 0.025, not 0.
+# What is neither wanted nor given stands at the first of these rows, 90: alpha_bar there is 0.0195, not 0.
 PATH = Discrete(
     steps=TABLE, spacing="leading", predict="noise", clip=1.0, unknown=((ROWS - 1) * TABLE // ROWS + 1) / TABLE
 )
