@@ -65,6 +65,11 @@ def test_the_folder_needs_nothing_else(imported: Path, tmp_path: Path, capsys: p
     one, two = (sample(from_pretrained(f), "video | action, camera", steps=1, seed=1, action=torch.zeros(1, 16, 7),
                        **picture)["video"] for f in (imported, moved))  # fmt: skip
     assert torch.equal(one, two) and one.shape == (1, 2, 64, 64, 3) and one.dtype == torch.uint8
+    shutil.rmtree(moved / "autoencoder")  # for actions alone it is not needed
+    bare = from_pretrained(moved)
+    assert sample(bare, "action |", steps=1, **picture)["action"].shape == (1, 16, 7)
+    with pytest.raises(ValueError, match=f"{moved}/autoencoder/config.json does not exist"):
+        sample(bare, "video |", steps=1, **picture)
     assert main(["info", str(moved)]) == 0
     said = capsys.readouterr().out
     assert "uwm_official" in said and "condition  camera.eye_in_hand_rgb  (2, 64, 64, 3)  beside, required" in said
