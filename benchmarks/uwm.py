@@ -262,8 +262,9 @@ def record(args: argparse.Namespace, sizes: numbers.Sizes, results: dict[str, An
     """What was run, on what, and what came out."""
     import diffusers
 
+    words = ["CHECKOUT" if word == args.checkout else word for word in sys.argv[1:]]
     return {
-        "command": " ".join(["python", "benchmarks/uwm.py", "CHECKOUT", *sys.argv[2:]]),
+        "command": " ".join(["python", "benchmarks/uwm.py", *words]),
         "what": "the authors' code and this package with the same random weights, taking turns in one process",
         "versions": {
             "python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
@@ -279,7 +280,7 @@ def record(args: argparse.Namespace, sizes: numbers.Sizes, results: dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkout", type=Path, help="of the authors' code")
+    parser.add_argument("checkout", metavar="CHECKOUT", help="of the authors' code")
     parser.add_argument("--small", action="store_true", help="a narrow model, in seconds")
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=10)
@@ -288,12 +289,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     chosen = args.cases.split(",")
-    if not set(chosen) <= set(CASES) or not (args.checkout / "models").is_dir():
+    if not set(chosen) <= set(CASES) or not (Path(args.checkout) / "models").is_dir():
         parser.error(f"--cases are of {', '.join(CASES)}, and CHECKOUT holds a folder models/")
     torch.set_num_threads(args.threads)
     load, name = os.getloadavg(), "narrow" if args.small else "full"
     with tempfile.TemporaryDirectory() as folder:
-        sides = Sides(args.checkout.resolve(), name, args.batch, Path(folder))
+        sides = Sides(Path(args.checkout).resolve(), name, args.batch, Path(folder))
     print(f"{name}: {sum(p.numel() for p in sides.ours.parameters()) / 1e6:.1f} M weights, load {load[0]:.1f}")
     cases = {"policy": policy, "train": train, "solvers": solvers}
     results = {case: cases[case](sides, args.rounds) for case in CASES if case in chosen}

@@ -30,12 +30,15 @@ _HOME = {  # public name -> module; loaded on first use, so that `polyclock --he
     "Mixture": "timesteps",
     "Modality": "modality",
     "PerFrame": "timesteps",
+    "Planner": "rollout.planner",
     "Policy": "rollout.policy",
+    "Pull": "guidance",
     "Query": "query",
     "Recipe": "recipe",
     "Shared": "timesteps",
     "Stream": "layout",
     "Task": "timesteps",
+    "Tracker": "rollout.tracking",
     "World": "rollout.world",
     "after": "layout",
     "from_pretrained": "pretrained",
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from .data.opening import open_dataset as open_dataset
     from .dice import Dice as Dice
     from .guidance import Guide as Guide
+    from .guidance import Pull as Pull
     from .layout import Layout as Layout
     from .layout import Stream as Stream
     from .layout import after as after
@@ -82,7 +86,9 @@ if TYPE_CHECKING:
     from .pretrained import save_pretrained as save_pretrained
     from .query import Query as Query
     from .recipe import Recipe as Recipe
+    from .rollout.planner import Planner as Planner
     from .rollout.policy import Policy as Policy
+    from .rollout.tracking import Tracker as Tracker
     from .rollout.world import World as World
     from .solver import Heun as Heun
     from .solver import sample as sample

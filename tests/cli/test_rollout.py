@@ -16,7 +16,7 @@ import pytest
 from polyclock import save_pretrained
 from polyclock.cli import main, message
 from polyclock.commands.rollout import worlds
-from polyclock.rollout import Policy
+from polyclock.rollout import Planner, Policy, Tracker
 from polyclock.rollout.ledger import read, timeless
 from polyclock.rollout.world import World
 from polyclock.train import checkpoint
@@ -191,6 +191,24 @@ def test_a_model_acts_on_the_tabletop_alike_in_any_number_of_processes(tmp_path:
         assert found.rows[0]["calls"] == -(-found.rows[0]["steps"] // 4)
         ledgers.append(timeless(read(tmp_path / f"{workers}.jsonl")))
     assert ledgers[0] == ledgers[1] == ledgers[2] and len({row["actions"] for row in ledgers[0]}) == 4
+
+
+@pytest.mark.slow
+def test_a_plan_and_a_track_on_the_tabletop(tmp_path: Path) -> None:
+    """The expert's demonstration leaves the simulator as it was: the same rows in this process and in another."""
+    pytest.importorskip("metaworld")
+    model = reaching.model(rate=80.0, numbers=4)
+    policy = Policy(model, "action | video[:1], state, text", steps=1)
+    for actor in (Planner(policy, 2), Tracker(model, steps=1)):
+        rows = []
+        for workers in (0, 1):
+            path = tmp_path / f"{type(actor).__name__}-{workers}.jsonl"
+            World("metaworld/drawer-close", workers, size=32).evaluate(actor, 2, ledger=path)
+            rows.append(timeless(read(path)))
+        assert rows[0] == rows[1] and rows[0][0]["calls"] and rows[0][0]["error"] is None
+    alone = World("metaworld/drawer-close", 0, size=32).evaluate(policy, 2)
+    same = World("metaworld/drawer-close", 0, size=32).evaluate(Planner(policy, 1), 2)
+    assert [row["actions"] for row in alone.rows] == [row["actions"] for row in same.rows]
 
 
 @pytest.mark.slow
