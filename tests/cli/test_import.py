@@ -65,14 +65,18 @@ def test_the_folder_needs_nothing_else(imported: Path, tmp_path: Path, capsys: p
     one, two = (sample(from_pretrained(f), "video | action, camera", steps=1, seed=1, action=torch.zeros(1, 16, 7),
                        **picture)["video"] for f in (imported, moved))  # fmt: skip
     assert torch.equal(one, two) and one.shape == (1, 2, 64, 64, 3) and one.dtype == torch.uint8
-    shutil.rmtree(moved / "autoencoder")  # for actions alone it is not needed
-    bare = from_pretrained(moved)
-    assert sample(bare, "action |", steps=1, **picture)["action"].shape == (1, 16, 7)
-    with pytest.raises(ValueError, match=f"{moved}/autoencoder/config.json does not exist"):
-        sample(bare, "video |", steps=1, **picture)
     assert main(["info", str(moved)]) == 0
     said = capsys.readouterr().out
     assert "uwm_official" in said and "condition  camera.eye_in_hand_rgb  (2, 64, 64, 3)  beside, required" in said
+
+
+def test_for_actions_alone_the_autoencoder_is_not_needed(imported: Path, tmp_path: Path) -> None:
+    shutil.copytree(imported, tmp_path / "bare", ignore=shutil.ignore_patterns("autoencoder"))
+    model = from_pretrained(tmp_path / "bare")
+    picture = {c: torch.randint(0, 256, (1, 2, 40, 40, 3), dtype=torch.uint8) for c in CAMERAS}
+    assert sample(model, "action |", steps=1, **picture)["action"].shape == (1, 16, 7)
+    with pytest.raises(ValueError, match=f"{tmp_path}/bare/autoencoder/config.json does not exist"):
+        sample(model, "video |", steps=1, **picture)
 
 
 def test_it_answers_queries_on_the_command_line(imported: Path, tmp_path: Path) -> None:
