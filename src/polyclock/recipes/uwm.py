@@ -161,7 +161,7 @@ def words(state: str | None, optional: bool, rate: float, text: bool, given: Giv
     if text:
         route = "global" if given == "none" else given
         numbers = {"width": 64, "depth": 1, "heads": 2} if tiny else {}
-        encoder = Bytes(**numbers, pool=route == "global")
+        encoder = Bytes(**numbers, pool=route != "context")  # a sentence that names a task is one token's worth
         conditions["text"] = Condition(key="task", encoder=encoder, route=route, drop=0.1)
     return conditions
 

@@ -1,0 +1,245 @@
+"""The tables of docs/results.md about UWM and the systems beside it, from what runs/uwm.sh wrote.
+
+python tools/results_uwm.py OUT FILE STEPS EPISODES    what `runs/uwm.sh speed` measured, as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tables import load, number, row, table
+
+TASKS = ("drawer-close", "drawer-open", "window-open", "button-press-topdown", "handle-press")
+SEEDS = {"uwm": 2, "diffusion_policy": 2, "pad": 2, "gr1": 2}  # the others: one
+ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have
+    "uwm": ("UWM", "uwm"),
+    "diffusion_policy": ("Diffusion Policy", "diffusion_policy"),
+    "pad": ("PAD", "pad"),
+    "gr1": ("GR1", "gr1"),
+    "shared": ("UWM, one time for action and video", "uwm"),
+    "current": ("UWM, the present in place of the future", "uwm"),
+    "labelled25": ("25 % of the episodes", "uwm"),
+    "labelled25_video": ("25 %, and the other 75 % without actions or state", "uwm"),
+    "labelled25_people": ("25 %, and films of people", "uwm"),
+    "flow_ends": ("flow matching, end atoms", "uwm"),
+    "flow_bare": ("flow matching, no end atoms", "uwm"),
+    "ddpm_ends": ("DDPM, end atoms", "uwm"),
+    "ddpm_bare": ("DDPM, no end atoms", "uwm"),
+    "registers0": ("no registers", "uwm"),
+    "context": ("cross-attention to pictures and sentence", "context"),
+    "demos50": ("50 episodes (10 of each task)", "uwm"),
+    "demos200": ("200 episodes (40 of each task)", "uwm"),
+    "pretrained": ("the other four tasks (to go on from)", "uwm"),
+    "scratch": ("drawer-open from 20 episodes, from nothing", "uwm"),
+    "finetuned": ("drawer-open from 20 episodes, after the other four tasks", "uwm"),
+}
+SYSTEMS = ("uwm", "diffusion_policy", "pad", "gr1")
+ASKED = (  # question, measure, digits: the columns of the table of questions
+    ("policy", "action.error", 3),
+    ("inverse", "action.error", 3),
+    ("joint", "action.error", 3),
+    ("forward", "video.psnr", 2),
+    ("forward", "video.mse_moving", 4),
+    ("video", "video.psnr", 2),
+    ("joint", "video.psnr", 2),
+)
+
+
+def found(name: str, seed: int, kind: str = "") -> dict | None:
+    """A committed document of a row: "" its questions, "rollout", "tracking", "ledger"."""
+    return load(f"runs/results/uwm-{name}-{seed}{'.' + kind if kind else ''}.json")
+
+
+def hours(name: str, training: bool = True) -> float | None:
+    """What one run of a row takes on two free cores, or its acting alone; None where no speed was measured."""
+    speed = load("runs/results/uwm-speed.json")
+    if not speed:
+        return None
+    mine = speed["systems"][ROWS[name][1]]
+    tasks = {"pretrained": 0, "scratch": 1, "finetuned": 1}.get(name, len(TASKS))
+    acting = speed["episodes"] * tasks * mine["seconds_an_episode"] / 2
+    learning = speed["steps"] * mine["cpu_seconds_a_step"] / 2 if training else 0.0
+    return (learning + acting) / 3600
+
+
+def not_run(*names: str, runs: int = 1, training: bool = True) -> str:
+    """The words for rows that were not run."""
+    each = [hours(name, training) for name in names]
+    return "not run" if None in each else f"not run: {runs * sum(filter(None, each)):.1f} hours"
+
+
+def ledger() -> str:
+    """Runs and what they cost, or would."""
+    rows, spent = [], 0.0
+    for name, (title, _) in ROWS.items():
+        seeds = SEEDS.get(name, 1)
+        costs = [c for c in (found(name, seed, "ledger") for seed in range(seeds)) if c]
+        spent += sum(c["minutes"] for c in costs)
+        minutes = ", ".join(f"{c['minutes']:.0f}" for c in costs)
+        left = not_run(name, runs=seeds - len(costs)) if len(costs) < seeds else ""
+        steps = ", ".join(str(c["steps"]) for c in costs)
+        rows.append(row(f"`{name}`", title, f"{len(costs)} of {seeds}", steps, minutes, left))
+    rows.append(row("all", "", "", "", f"{spent:.0f}", ""))
+    return table(("row", "what it is", "runs", "steps", "minutes of training steps", ""), rows)
+
+
+def speeds() -> str:
+    """How fast each system trained and acted while it was measured."""
+    document = load("runs/results/uwm-speed.json")
+    if not document:
+        return "not measured"
+    rows = [
+        row(ROWS[name][0], f"{s['steps_per_s']:.2f}", f"{s['cpu_seconds_a_step']:.2f}", f"{s['ms_a_call']:.0f}",
+            f"{s['seconds_an_episode']:.1f}")
+        for name, s in document["systems"].items()
+    ]  # fmt: skip
+    said = (
+        f"`{document['command']}`, {document['date']}: two processes, 30 steps of 32 samples, untrained networks in "
+        f"episodes of 200 steps. The machine was shared, load average {document['load'][0]:.1f} on {document['cores']} "
+        "cores: steps a second and times of acting are lower and longer than on a free one. Hours below count the "
+        f"processor's seconds of {document['steps']} steps as if two cores were free, and {document['episodes']} "
+        "episodes of each task as they were timed."
+    )
+    head = ("system", "steps a second", "processor's seconds a step", "ms a call", "seconds an episode")
+    return said + "\n\n" + table(head, rows)
+
+
+def against(document: dict) -> str:
+    """This row minus the row beside it, on the same starts."""
+    pair = document.get("against")
+    if not pair or pair.get("p_value") is None:
+        return ""
+    other = Path(pair["ledger"]).parts[-3].rpartition("-")[0]
+    least, most = (f"{pair[end]:+.2f}" for end in ("low", "high"))
+    return f"{pair['difference']:+.2f} [{least}, {most}] to `{other}`, p = {pair['p_value']:.2g}"
+
+
+def success(*names: str) -> str:
+    """Episodes solved, a line for each run."""
+    rows = []
+    for name in names:
+        for seed in range(SEEDS.get(name, 1)):
+            document, title = found(name, seed, "rollout"), f"{ROWS[name][0]}, seed {seed}"
+            if not document:
+                rows.append(row(title, not_run(name), *[""] * (len(TASKS) + 1)))
+                continue
+            tasks = (document["tasks"].get(f"metaworld/{task}") for task in TASKS)
+            cells = [f"{t['successes']}/{t['episodes']}" if t else "" for t in tasks]
+            mean = document["mean"]
+            share = f"{mean['share']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
+            rows.append(row(title, share, *cells, against(document)))
+    return table(("who acts", "mean over tasks", *TASKS, "minus the row beside it"), rows)
+
+
+def questions() -> str:
+    """What every system answers about episodes that it has not seen."""
+    rows, beside = [], {}
+    for name in (*SYSTEMS, "shared"):
+        for seed in range(SEEDS.get(name, 1)):
+            document, tracked = found(name, seed), found(name, seed, "tracking")
+            title = f"{ROWS[name][0]}, seed {seed}"
+            if not document:
+                rows.append(row(title, not_run(name), *[""] * len(ASKED)))
+                continue
+            asked = document["questions"]
+            cells = [number(asked.get(q, {}).get("errors", {}).get(m), digits) or "not asked" for q, m, digits in ASKED]
+            solved = f"{tracked['successes']}/{tracked['episodes']}" if tracked else ""
+            rows.append(row(title, *cells, solved))
+            for question, measure, digits in ASKED:
+                for series, errors in asked.get(question, {}).get("beside", {}).items():
+                    if measure in errors and "shuffled" not in series:
+                        beside.setdefault(series, {})[question, measure] = number(errors[measure], digits)
+    rows += [row(s, *(cells.get((q, m), "") for q, m, _ in ASKED), "") for s, cells in beside.items()]
+    words = {"action.error": "action error", "video.psnr": "PSNR, dB", "video.mse_moving": "MSE where it moves"}
+    return table(("who answers", *(f"{q}: {words[m]}" for q, m, _ in ASKED), "tracking an expert"), rows)
+
+
+def horizon() -> str:
+    """Error of chained forward predictions, chunk by chunk."""
+    document = found("uwm", 0)
+    if not document:
+        return not_run("uwm")
+    rows = []
+    for label, part in document["probes"]["horizon"]["rows"].items():
+        beside = {who: number(m["video.mse"], 4) for who, m in part["beside"].items() if "video.mse" in m}
+        shuffled = next((v for who, v in beside.items() if "shuffled" in who), "")
+        rows.append(row(label, number(part["errors"]["video.mse"], 4), shuffled, beside.get("copy first frame", "")))
+    return table(("chunk", "forward model, MSE", "with shuffled actions", "first frame held"), rows)
+
+
+def counterfactual() -> str:
+    """Whether other actions change the predicted picture as they change the simulator's."""
+    rows = []
+    for seed in range(SEEDS["uwm"]):
+        document = found("uwm", seed) or {}
+        for world, part in document.get("probes", {}).get("counterfactual", {}).get("rows", {}).items():
+            shuffled = next((m for who, m in part["beside"].items() if "shuffled" in who), {})
+            mine = part["errors"]
+            cells = (mine.get("video.cosine"), shuffled.get("video.cosine"), mine.get("video.explained"))
+            rows.append(row(f"{world}, seed {seed}", *map(number, cells)))
+    head = ("world", "cosine of the change", "with shuffled actions", "share explained")
+    return table(head, rows) if rows else not_run("uwm")
+
+
+def others() -> str:
+    """The paper's other experiments: those that have no row of their own."""
+    films = "`labelled25_people` is the nearest that can be had here"
+    worlds = "three variants of the world, which is not built in them"
+    left = not_run("uwm", "diffusion_policy", runs=3, training=False)
+    rows = [
+        row("internet video", films, not_run("labelled25_people")),
+        row("categorised tests: light, background, clutter", worlds, left),
+    ]
+    return table(("experiment", "what it needs", ""), rows)
+
+
+def parts() -> dict[str, str]:
+    """Every generated part, by its mark."""
+    return {
+        "uwm-ledger": ledger(),
+        "uwm-speed": speeds(),
+        "uwm-systems": success(*SYSTEMS),
+        "uwm-questions": questions(),
+        "uwm-horizon": horizon(),
+        "uwm-counterfactual": counterfactual(),
+        "uwm-times": success("uwm", "shared"),
+        "uwm-target": success("uwm", "current", "diffusion_policy"),
+        "uwm-labels": success("uwm", "labelled25", "labelled25_video", "labelled25_people"),
+        "uwm-paths": success("flow_ends", "flow_bare", "ddpm_ends", "ddpm_bare"),
+        "uwm-registers": success("uwm", "registers0", "context"),
+        "uwm-demos": success("demos50", "labelled25", "demos200", "uwm"),
+        "uwm-pretraining": success("scratch", "finetuned"),
+        "uwm-others": others(),
+    }
+
+
+def measured(out: Path, steps: int, episodes: int) -> dict:
+    """What the short runs out/speed-NAME-5 and -35 took."""
+    systems = {}
+    for name in ("uwm", "diffusion_policy", "pad", "gr1", "context"):
+        spent = [sum(map(float, (out / f"speed-{name}-{n}.times").read_text().split()[-2:])) for n in (5, 35)]
+        run = out / f"speed-{name}-35"
+        logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        rates = [line["steps_per_s"] for line in logged if line["kind"] == "train" and line["step"] > 5]
+        played = [json.loads(line) for line in (run / "rollout" / "ledger.jsonl").read_text().splitlines()]
+        rolled = json.loads((run / "rollout" / "rollout.json").read_text())
+        systems[name] = {
+            "steps_per_s": len(rates) / sum(1 / rate for rate in rates),
+            "cpu_seconds_a_step": (spent[1] - spent[0]) / 30,
+            "ms_a_call": rolled["latency_ms"]["p50"],
+            "seconds_an_episode": sum(line["seconds"] for line in played) / len(played),
+        }
+    about = {"command": "runs/uwm.sh speed", "date": time.strftime("%F")}
+    about |= {"load": os.getloadavg(), "cores": os.cpu_count()}
+    return about | {"steps": steps, "episodes": episodes, "systems": systems}
+
+
+if __name__ == "__main__":
+    source, target, planned, count = sys.argv[1:]
+    document = measured(Path(source), int(planned), int(count))
+    Path(target).write_text(json.dumps(document, indent=1) + "\n")
+    print(f"wrote {target}")
