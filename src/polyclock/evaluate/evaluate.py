@@ -40,6 +40,7 @@ def evaluate(
     stride: int | None = None,
     windows: int | None = None,
     steps: int = 10,
+    spread_steps: int = 10,
     batch_size: int = 16,
     probes: Sequence[str] = tuple(PROBES),
     probe_windows: int = 16,
@@ -55,7 +56,8 @@ def evaluate(
     only       names of questions to ask; None: all that make sense
     stride     data frames between windows; windows: at most so many of these (of all that there are, without a stride),
                spread evenly. Without either: about six windows a second, at most 64
-    steps      solver steps; batch_size: windows at a time, which changes nothing but rounding
+    steps      solver steps, and spread_steps those of calibration, where answers are to differ as they should
+    batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
@@ -66,8 +68,8 @@ def evaluate(
     """
     began = time.monotonic()
     check_probes(probes, worlds)
-    check_counts(stride=stride, windows=windows, steps=steps, batch_size=batch_size, probe_windows=probe_windows,
-                 starts=starts, resamples=resamples)  # fmt: skip
+    check_counts(stride=stride, windows=windows, steps=steps, spread_steps=spread_steps,
+                 batch_size=batch_size, probe_windows=probe_windows, starts=starts, resamples=resamples)  # fmt: skip
     fps = dataset.facts.fps
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
@@ -79,7 +81,7 @@ def evaluate(
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
-        steps=steps, batch_size=batch_size, seed=seed, resamples=resamples,
+        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples,
     )  # fmt: skip
     # Worlds come first: what is wrong with their names is then said at once.
     probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
@@ -93,8 +95,9 @@ def evaluate(
         "data": {"fingerprint": dataset.fingerprint, "episodes": [e.index for e in held.dataset.episodes],
                  "windows": len(held.places), "blocks": len({held.block(p) for p in held.places}),
                  "block": "episode" if held.by_episode else "second"},
-        "settings": {"stride": stride, "windows": windows, "steps": steps, "batch_size": batch_size, "seed": seed,
-                     "resamples": resamples, "probe_windows": probe_windows, "device": str(model.device)},
+        "settings": {"stride": stride, "windows": windows, "steps": steps, "spread_steps": spread_steps,
+                     "batch_size": batch_size, "seed": seed, "resamples": resamples, "probe_windows": probe_windows,
+                     "device": str(model.device)},
         "kinds": {n: kinds[n] for n in model.modalities if n not in held.absent},
         "questions": {
             q.name: {"query": q.query, **summary(scores.table, q.name, held.block, seed=seed, resamples=resamples)}
