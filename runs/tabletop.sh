@@ -55,9 +55,9 @@ cp "$out/whole/run.json" "$out/whole/log.jsonl" "$shipped"
 roll "$out/acting" "$tasks" acting
 roll "$shipped" "$tasks" whole --against "$out/rollouts/acting/ledger.jsonl"
 roll "$shipped" reach,pick-place apart
-"$bin/polyclock" evaluate "$shipped" --data "$out/held_out" --training "$out/training" --windows 100 --steps 5 \
+"$bin/polyclock" evaluate "$shipped" --data "$out/held_out" --training "$out/training" --windows 100 --steps 1 \
     --world metaworld/drawer-open --out runs/results/tabletop.json
 "$bin/polyclock" report "$shipped" --evaluation runs/results/tabletop.json --rollout "$out/rollouts/whole" \
-    --name "all modalities" --beside "actions alone=$out/rollouts/acting" --data "$out/held_out" --steps 5 \
+    --name "all modalities" --beside "actions alone=$out/rollouts/acting" --data "$out/held_out" --steps 1 \
     --out "$out/report.html"
 "$bin/python" tools/results.py

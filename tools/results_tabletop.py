@@ -67,11 +67,17 @@ def estimates() -> str:
         cells = (number(question["errors"].get(measure)), number(mean), number(near), number(zero))
         rows.append(row(f"`{measure}`", question["errors"][measure]["better"], *cells))
     head = ("measure", "better", "network", "per-pixel training mean", "nearest training frame", "zero flow")
-    lines = [f"Held out: {len(document['data']['episodes'])} episodes, {document['data']['windows']} windows.", ""]
+    lines = [f"Held out: {len(document['data']['episodes'])} episodes, {document['data']['windows']} windows.", "", ""]
     return "\n".join(lines) + table(head, rows)
 
 
+CHUNKS = ("1", "2", "4", "8")  # of the forward model chained on itself
 SHOWN = ("error", "mse", "absrel", "epe_moving", "miou", "pck")  # one measure of each kind
+
+
+def digits(measure: str) -> int:
+    """Squared errors of pixels in [0, 1] are small."""
+    return 5 if measure.endswith(".mse") else 3
 
 
 def inputs() -> str:
@@ -83,9 +89,9 @@ def inputs() -> str:
         row(
             r["first"],
             f"`{r['measure']}`",
-            f"{r['first_mean']:.3f}",
-            f"{r['second_mean']:.3f}",
-            number(r),
+            f"{r['first_mean']:.{digits(r['measure'])}f}",
+            f"{r['second_mean']:.{digits(r['measure'])}f}",
+            number(r, digits(r["measure"])),
             r["verdict"],
         )
         for r in document["comparisons"]
@@ -102,11 +108,15 @@ def probes() -> str:
         lines += [f"*{name}*: {probe['what']}", ""]
         rows = []
         for label, part in probe["rows"].items():
+            if ", chunk " in label and label.rsplit(" ", 1)[-1] not in CHUNKS:
+                continue
             for measure, found in part["errors"].items():
                 if measure.rsplit(".", 1)[-1] not in (*SHOWN, "coverage", "width", "cosine", "explained"):
                     continue
-                beside = "; ".join(f"{who} {number(m[measure])}" for who, m in part["beside"].items() if measure in m)
-                rows.append(row(label, f"`{measure}`", number(found), beside))
+                places = digits(measure)
+                others = ((who, m[measure]) for who, m in part["beside"].items() if measure in m)
+                beside = "; ".join(f"{who} {number(value, places)}" for who, value in others)
+                rows.append(row(label, f"`{measure}`", number(found, places), beside))
         lines += [table(("question", "measure", "network", "beside it"), rows), ""]
     return "\n".join(lines).strip() or "not run"
 

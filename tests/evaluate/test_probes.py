@@ -164,6 +164,19 @@ def test_coverage_is_ninety_percent_of_draws_from_the_truth(scale: float, says: 
         assert same["verdict"] == "no effect seen"
 
 
+def test_calibration_takes_steps_of_its_own(model, answering) -> None:
+    """One step gives the mean of all answers; whether they differ as they should needs more."""
+    taken = set()
+
+    def draw(model, query, *, noise, steps, **_):
+        taken.add(steps)
+        return {"action": noise["action"]}
+
+    answering(draw)
+    assert calibration(probing(model, steps=1, spread_steps=7, windows=2))["steps"] == 7
+    assert taken == {7}
+
+
 def test_of_equal_numbers_none_is_surely_inside() -> None:
     """Twenty draws of one distribution: the last lies in the set of the others in 90 % of cases, in steps or not."""
     rng = np.random.default_rng(0)

@@ -62,6 +62,7 @@ def run(words: Sequence[str]) -> int:
         stride=args["stride"],
         windows=args["windows"],
         steps=args["steps"],
+        spread_steps=args["spread_steps"],
         batch_size=args["batch_size"],
         probes=PROBES if args["probes"] is None else named(args["probes"]),
         probe_windows=args["probe_windows"],
@@ -133,6 +134,7 @@ def _parser() -> Parser:
     parser.add_argument("--stride", type=int, metavar="N", help="data frames between windows [about six a second]")
     parser.add_argument("--windows", type=int, metavar="N", help="so many at most, spread evenly [64, or by --stride]")
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
+    parser.add_argument("--spread-steps", type=int, metavar="N", help="of the probe calibration [10; 1 likewise]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
     parser.add_argument("--probes", metavar="NAME,..", help="consistency, horizon, calibration, or none [all of them]")
     parser.add_argument("--probe-windows", type=int, default=16, metavar="N", help="windows that probes look at [16]")

@@ -30,7 +30,7 @@ def calibration(probing: Probing) -> Plain:
     drawn: dict[Place, dict[str, np.ndarray]] = {}
     truth: dict[Place, dict[str, np.ndarray]] = {}
     for places, batch, _ in probing.batches():
-        asking = probing.asking(places, batch)
+        asking = probing.asking(places, batch, probing.spread_steps)
         # Turn 0 is the noise of the questions themselves.
         turns = [asking.ask(policy, turn=1 + i) for i in range(SAMPLES)]
         for j, place in enumerate(places):
@@ -50,7 +50,7 @@ def calibration(probing: Probing) -> Plain:
             chosen[policy.control] = {p: judged(sets[strangers[p]], true[p]) for p in sets if p in strangers}
         for series, mine in chosen.items():
             _put(scores, series, name, mine)
-    found = probing.found(WHAT, scores, samples=SAMPLES, nominal=LEVEL)
+    found = probing.found(WHAT, scores, samples=SAMPLES, nominal=LEVEL, steps=probing.spread_steps)
     rows = found["rows"][LABEL]["errors"]
     found["notes"] += [_said(name, rows[f"{name}.coverage"]) for name in policy.wanted]
     return found

@@ -42,6 +42,7 @@ def evaluate(
     stride: int | None = None,
     windows: int | None = None,
     steps: int | None = None,
+    spread_steps: int | None = None,
     batch_size: int = 16,
     probes: Sequence[str] = tuple(PROBES),
     probe_windows: int = 16,
@@ -57,7 +58,8 @@ def evaluate(
     only       names of questions to ask; None: all that make sense
     stride     data frames between windows; windows: at most so many of these (of all that there are, without a stride),
                spread evenly. Without either: about six windows a second, at most 64
-    steps      solver steps; None: as many as `sample` takes by itself
+    steps      solver steps, and spread_steps those of calibration, where answers are to differ as they should; None: as
+               many as `sample` takes by itself
     batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration
@@ -69,9 +71,10 @@ def evaluate(
     """
     began = time.monotonic()
     check_probes(probes, worlds)
-    check_counts(stride=stride, windows=windows, steps=steps, batch_size=batch_size, probe_windows=probe_windows,
-                 starts=starts, resamples=resamples)  # fmt: skip
-    fps, steps = dataset.facts.fps, usual_steps(model) if steps is None else steps
+    check_counts(stride=stride, windows=windows, steps=steps, spread_steps=spread_steps,
+                 batch_size=batch_size, probe_windows=probe_windows, starts=starts, resamples=resamples)  # fmt: skip
+    fps, usual = dataset.facts.fps, usual_steps(model)
+    steps, spread_steps = steps or usual, spread_steps or usual
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
     views, kinds = views_of(model), kinds_of(model, dataset)
@@ -82,7 +85,7 @@ def evaluate(
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
-        steps=steps, batch_size=batch_size, seed=seed, resamples=resamples,
+        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples,
     )  # fmt: skip
     # Worlds come first: what is wrong with their names is then said at once.
     probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
@@ -93,11 +96,10 @@ def evaluate(
     document: Plain = {
         "kind": "evaluation",
         "model": {"recipe": model.recipe.name, "parameters": sum(p.numel() for p in model.parameters())},  # type: ignore[union-attr]
-        "data": {"fingerprint": dataset.fingerprint, "episodes": [e.index for e in held.dataset.episodes],
-                 "windows": len(held.places), "blocks": len({held.block(p) for p in held.places}),
-                 "block": "episode" if held.by_episode else "second"},
-        "settings": {"stride": stride, "windows": windows, "steps": steps, "batch_size": batch_size, "seed": seed,
-                     "resamples": resamples, "probe_windows": probe_windows, "device": str(model.device)},
+        "data": {"fingerprint": dataset.fingerprint, **held_out(held)},
+        "settings": {"stride": stride, "windows": windows, "steps": steps, "spread_steps": spread_steps,
+                     "batch_size": batch_size, "seed": seed, "resamples": resamples, "probe_windows": probe_windows,
+                     "device": str(model.device)},
         "kinds": {n: kinds[n] for n in model.modalities if n not in held.absent},
         "questions": {
             q.name: {"query": q.query, **summary(scores.table, q.name, held.block, seed=seed, resamples=resamples)}
@@ -112,6 +114,16 @@ def evaluate(
     document["versions"] = versions()
     document["seconds"] = round(time.monotonic() - began, 1)
     return document
+
+
+def held_out(held: HeldOut) -> Plain:
+    """What was asked about, as plain data."""
+    return {
+        "episodes": [e.index for e in held.dataset.episodes],
+        "windows": len(held.places),
+        "blocks": len({held.block(p) for p in held.places}),
+        "block": "episode" if held.by_episode else "second",
+    }
 
 
 def ask_all(probing: Probing, asked: Sequence[Question], strangers: Mapping[Place, Place]) -> Scores:

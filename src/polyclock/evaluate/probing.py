@@ -20,7 +20,10 @@ from .scores import Scores
 
 @dataclass(frozen=True, kw_only=True)
 class Probing:
-    """The setting of a probe; `windows` is how many windows (or starts of a world) it looks at, at most."""
+    """The setting of a probe; `windows` is how many windows (or starts of a world) it looks at, at most.
+
+    `spread_steps` are the solver's where answers are to differ as widely as they should, which one step cannot give.
+    """
 
     model: WorldModel
     held: HeldOut
@@ -28,6 +31,7 @@ class Probing:
     reference: Reference
     windows: int = 16
     steps: int = 10
+    spread_steps: int = 10
     batch_size: int = 16
     seed: int = 0
     resamples: int = 10_000
@@ -36,9 +40,9 @@ class Probing:
         """An empty table."""
         return Scores(self.held, self.reference, self.model)
 
-    def asking(self, places: Sequence[Place], batch: Batch) -> Asking:
-        """Questions about a batch."""
-        return Asking(self.model, places, batch, self.steps, self.seed)
+    def asking(self, places: Sequence[Place], batch: Batch, steps: int | None = None) -> Asking:
+        """Questions about a batch, in `steps` of the solver (None: the probe's)."""
+        return Asking(self.model, places, batch, steps or self.steps, self.seed)
 
     def batches(self) -> Iterator[tuple[list[Place], Batch, Dataset]]:
         """Batches of the windows that are looked at."""
