@@ -75,3 +75,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # every question of the page is one that the model was trained on
         assert run_page("README.md", tmp_path, clip=clip, seen=clip[:, :2], chunk=torch.randn(1, 4, 7)) == 1
+
+
+def test_the_example_of_the_systems_beside_it_runs(tmp_path: Path) -> None:
+    assert run_page("docs/papers/baselines.md", tmp_path) == 1
