@@ -13,6 +13,7 @@ from polyclock.encoders import Patches
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Condition, Modality
 from polyclock.model import WorldModel
+from polyclock.nn.block import Run
 from polyclock.nn.embed import patchify, scatter, unpatchify
 from polyclock.nn.modulation import Joint, JointLocal, Local
 from polyclock.nn.rope import angles, rotate
@@ -332,6 +333,21 @@ def test_the_layer_norms_take_the_eps_they_are_given():
             said = model.head[n]((tokens - mean) / (var + eps).sqrt())
             expected = unpatchify(said, model.modalities[n].grid, model.modalities[n].patch)
             assert torch.allclose(model(x, t)[n], expected, atol=1e-5), (n, eps)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_a_block_normalises_twice_with_that_eps(eps):
+    block = recipe(backbone=replace(BACKBONE, eps=eps)).build().backbone.blocks[0]
+    torch.nn.init.ones_(block.modulator.linear.bias)  # every shift, scale and gate is 1
+    h, mlp, attention = torch.randn(2, 5, 32), block.mlp, block.attention
+
+    def norm(v):
+        return (v - v.mean(-1, keepdim=True)) / (v.var(-1, unbiased=False, keepdim=True) + eps).sqrt() * 2 + 1
+
+    by_hand = h + attention(norm(h), None, None)
+    by_hand = by_hand + mlp(norm(by_hand))
+    found = block(h, [Run(0, 5, torch.zeros(2, 1, 32), None)], 0, None, None, None, ())
+    assert torch.allclose(found, by_hand, atol=1e-5)
 
 
 def test_a_last_linear_map_is_silent_at_the_start_and_learns():

@@ -187,6 +187,15 @@ def test_samples_that_lack_a_modality_may_learn_its_noise(path):
     assert torch.allclose(found["parts"]["action"], errors.sum() / 4) and errors.min() > 0
 
 
+def test_they_learn_it_also_where_others_would_learn_nothing():
+    law, dice = Independent(ends=0.499), Dice(0, 0, range(4))
+    model = awake(recipe(modalities=actions(PATHS[1], "noise"), law=law).build())
+    found = told(model, batch(model, 4, {"action": [0, 2]}), law, dice)
+    errors = (found["out"]["action"] - dice.normal("eps.action", 8, 2)).square().mean((1, 2))
+    assert set(found["t"]["action"][[0, 2], 0].tolist()) <= {0.0, 1.0}, "others are at an atom"
+    assert torch.allclose(found["parts"]["action"], errors[[1, 3]].sum() / 4)
+
+
 def test_without_it_they_have_no_tokens_and_the_divisor_is_the_whole_batch():
     law, dice = Independent(ends=0.0), Dice(0, 4, range(4))
     model = awake(recipe(law=law).build())
