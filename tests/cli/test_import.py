@@ -17,7 +17,10 @@ from PIL import Image
 import uwm_weights as numbers
 from polyclock import from_pretrained, sample
 from polyclock.cli import main
+from polyclock.data.encode import VideoCodec
+from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.interop import uwm
+from polyclock.train import log
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 SIZES = numbers.GOLDEN["narrow"]
@@ -222,3 +225,36 @@ def test_help_and_slips(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     said = capsys.readouterr().out
     assert all(flag in said for flag in ("--views", "--resize", "--crop", "--heads", "--state", "--rate", "--out"))
     assert "out" in sentence(capsys, "uwm", tmp_path / "models.pt")
+
+
+def demonstrations(folder: Path) -> Path:
+    """Two episodes of a LeRobot data set with the cameras and actions that the checkpoint was made for."""
+    keys = [f"observation.images.{view}" for view in SIZES.views]
+    camera = {"dtype": "video", "shape": (40, 40, 3), "names": ["height", "width", "channels"]}
+    features = dict.fromkeys(keys, camera) | {"action": {"dtype": "float32", "shape": (7,), "names": None}}
+    writer = LeRobotWriter(folder, fps=20, features=features, video_codec=VideoCodec(encoder="h264"))
+    for episode in range(2):
+        frames = {key: numbers.pictures(f"{key}{episode}", (24, 40, 40, 3)).numpy() for key in keys}
+        writer.add_episode(frames | {"action": numbers.uniform(f"action{episode}", (24, 7)).numpy()}, "push")
+    writer.close()
+    return folder
+
+
+@pytest.mark.slow
+def test_it_goes_on_learning_and_its_recipe_begins_anew(imported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    data = demonstrations(tmp_path / "data")
+    steps = ["--steps", "2", "--batch-size", "4", "--warmup", "0", "--ema", "0", "--clip", "0", "--workers", "0"]
+    often = ["--validate-every", "2", "--validation-batches", "1", "--log-every", "1", "--checkpoint-every", "2"]
+    words = ["--data", str(data), *steps, *often, "--device", "cpu"]
+    sizes = ["--width", "48", "--depth", "2", "--heads", "4", "--time", "32", *SIZE]
+    new = ["uwm_official", "--vae", str(imported / "autoencoder"), *sizes]
+    for start, out in (([str(imported)], tmp_path / "tuned"), (new, tmp_path / "new")):
+        assert main(["train", *start, *words, "--out", str(out)]) == 0
+        rows = [row for row in log.read(out / "log.jsonl") if row["kind"] == "train"]
+        assert [row["step"] for row in rows] == [1, 2]
+        assert all(np.isfinite([row["loss"], row["grad_norm"]]).all() and row["grad_norm"] > 0 for row in rows)
+    before, tuned, fresh = (from_pretrained(f) for f in (imported, tmp_path / "tuned/model", tmp_path / "new/model"))
+    assert tuned.recipe == before.recipe and set(fresh.state_dict()) == set(before.state_dict())
+    apart = {n: float((v - before.state_dict()[n]).abs().max()) for n, v in tuned.state_dict().items()}
+    assert 0 < max(apart.values()) < 3e-4, "two steps of 1e-4 from where it was"
