@@ -24,6 +24,7 @@ from .nn.modulation import Joint, JointLocal, Local
 from .objective import Annealed
 from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
+from .query import Query
 from .recipe import Recipe
 from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
 from .views import Jitter, View
@@ -130,8 +131,13 @@ def card(model: WorldModel) -> str:
     lines.append(f"\nConditions: {', '.join(f'`{n}`' for n in recipe.conditions) or 'none'}.\n")
     lines.append("Trained role patterns:\n")
     lines += [f"- {p.label}" for p in {p.label: p for p in model.patterns or ()}.values()]
+    query = Query.parse(
+        next((p.label for p in model.patterns or () if "|" in p.label), f"{next(iter(model.modalities))} |")
+    )
+    required = [n for n, c in model.conditions.items() if c.required]
+    values = "".join(f", {n}={n}" for n in dict.fromkeys((*(term.name for term in query.given), *required)))
     lines.append(
-        '\n```python\nfrom polyclock import from_pretrained, sample\nmodel = from_pretrained("FOLDER")\n'
-        f'sample(model, "{next(iter(recipe.modalities))} |")\n```\n'
+        '\n```python\nfrom polyclock import from_pretrained, sample\n\nmodel = from_pretrained("FOLDER")\n'
+        f'answer = sample(model, "{query.text}"{values})\n```\n'
     )
     return "\n".join(lines)
