@@ -24,7 +24,8 @@ def test_both_sides_run_in_small(tmp_path: Path) -> None:
     results = json.loads(out.read_text())["results"]
     assert results["policy"]["largest_difference"] < 2e-5
     assert set(results["train"]) == {"network", "whole", "encoding"}
-    assert len(results["solvers"]) == 6 and results["policy"]["wall"]["low"] is None, "two rounds say nothing of how sure"
+    assert len(results["solvers"]) == 6
+    assert results["policy"]["wall"]["low"] is None, "two rounds say nothing of how sure"
 
 
 def test_how_sure_a_ratio_is() -> None:

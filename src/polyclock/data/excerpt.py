@@ -101,6 +101,9 @@ def excerpt(dataset: Dataset, *, episodes: str = "", hide: str = "", rename: str
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise ValueError(f"rename={rename!r} must be OLD:NEW, several with commas between")
     names = {str(old): str(new) for old, new in pairs}
+    part = dataset.only(numbers(episodes)) if episodes else dataset
+    if not hidden and not names:
+        return part
     for column in (*hidden, *names):
         if column not in dataset.facts.columns:
             raise unknown("column", column, dataset.facts.columns)
@@ -108,5 +111,4 @@ def excerpt(dataset: Dataset, *, episodes: str = "", hide: str = "", rename: str
     twice = next((c for c in shown if shown.count(c) > 1), None)
     if twice:
         raise ValueError(f"rename={rename!r}: two columns would be called {twice!r}; hide one of them")
-    part = dataset.only(numbers(episodes)) if episodes else dataset
-    return Excerpt(part, hidden, names) if hidden or names else part
+    return Excerpt(part, hidden, names)

@@ -58,8 +58,7 @@ def evaluate(
     only       names of questions to ask; None: all that make sense
     stride     data frames between windows; windows: at most so many of these (of all that there are, without a stride),
                spread evenly. Without either: about six windows a second, at most 64
-    steps      solver steps, and spread_steps those of calibration, where answers are to differ as they should; None: as
-               many as `sample` takes by itself
+    steps      solver steps, and spread_steps those of calibration, whose answers have to differ; None: as `sample` does
     batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration
@@ -110,10 +109,8 @@ def evaluate(
     }  # fmt: skip
     lost = [note for n in dict.fromkeys(n for q in asked for n in q.wanted) for note in unmeasured(n, scores.about(n))]
     document["notes"] = [*losses(rows), *skipped, *lost, *_remarks(held, reference.spreads, strangers)]
-    document["about"] = dict(about or {})
-    document["versions"] = versions()
-    document["seconds"] = round(time.monotonic() - began, 1)
-    return document
+    seconds = round(time.monotonic() - began, 1)
+    return document | {"about": dict(about or {}), "versions": versions(), "seconds": seconds}
 
 
 def held_out(held: HeldOut) -> Plain:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..errors import unknown
-from ..model import WorldModel
+
+if TYPE_CHECKING:
+    from ..model import WorldModel
 
 FORMATS = {"uwm": "models.pt of the authors' Unified World Models code, its autoencoder included"}
 
