@@ -131,13 +131,12 @@ def card(model: WorldModel) -> str:
     lines.append(f"\nConditions: {', '.join(f'`{n}`' for n in recipe.conditions) or 'none'}.\n")
     lines.append("Trained role patterns:\n")
     lines += [f"- {p.label}" for p in {p.label: p for p in model.patterns or ()}.values()]
-    query = Query.parse(
-        next((p.label for p in model.patterns or () if "|" in p.label), f"{next(iter(model.modalities))} |")
-    )
+    trained = (p.label for p in model.patterns or () if "|" in p.label)
+    query = Query.parse(next(trained, f"{next(iter(model.modalities))} |"))
     required = [n for n, c in model.conditions.items() if c.required]
     values = "".join(f", {n}={n}" for n in dict.fromkeys((*(term.name for term in query.given), *required)))
     lines.append(
         '\n```python\nfrom polyclock import from_pretrained, sample\n\nmodel = from_pretrained("FOLDER")\n'
-        f'answer = sample(model, "{query.text}"{values})\n```\n'
+        f'query = "{query.text}"\nanswer = sample(model, query{values})\n```\n'
     )
     return "\n".join(lines)
