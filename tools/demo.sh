@@ -41,7 +41,7 @@ env.close()
 tabletop() {
   local world=metaworld/$task
   run polyclock collect "$world" --episodes 14 --cameras corner2 --flow-steps 8 --noise 0.15 --out "$out/data"
-  local acts=(--world "$world" --episodes 10 --steps 5)
+  local acts=(--world "$world" --episodes 10 --steps 1)
   local learns=(--data "$out/data" --out "$run" --hold-out 12-13 --batch-size 16 --steps 5000 --warmup 20
     --schedule constant --ema 0.99 --validate-every 60 --checkpoint-every 60 --log-every 20)
   local beside=()
@@ -50,14 +50,14 @@ tabletop() {
     run polyclock rollout "$start" "${acts[@]}" --out "$out/before"
     beside=(--beside "before learning=$out/before")
     printf '\n# It goes on with the new episodes. The time limit, not the number of steps, ends this.\n'
-    run polyclock train "$start" "${learns[@]}" --lr 4e-4 --time-limit 2.5
+    run polyclock train "$start" "${learns[@]}" --lr 4e-4 --time-limit 4
   else
     printf '\ndemo: %s is not there, so a new network is trained; minutes are too few for it to act well\n' "$start"
     run polyclock train tabletop "${learns[@]}" --lr 1e-3 --time-limit 3.5
   fi
-  run polyclock evaluate "$run" --checkpoint last --data "$out/data" --windows 12 --probe-windows 6 --steps 5
+  run polyclock evaluate "$run" --checkpoint last --data "$out/data" --windows 12 --probe-windows 6 --steps 1
   run polyclock rollout "$run" --checkpoint last "${acts[@]}" --out "$run/rollout"
-  run polyclock report "$run" --data "$out/data" --name "after learning" "${beside[@]}" --count 2 --seconds 1 --steps 5 --out "$out/report.html"
+  run polyclock report "$run" --data "$out/data" --name "after learning" "${beside[@]}" --count 2 --seconds 1 --steps 1 --out "$out/report.html"
 }
 
 recorded() {
