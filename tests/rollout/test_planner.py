@@ -44,6 +44,20 @@ def test_a_true_imagination_reaches_the_goal(model, monkeypatch: pytest.MonkeyPa
     assert sum(row["calls"] for row in planned.rows) == len(asked) // 2 and planned.latency["mean"] > 0
 
 
+def test_a_goal_on_the_way(model) -> None:
+    """With `within` the picture that counts is so many steps ahead of each call's; past the end it is the last."""
+    start = Start("reach", (0.1, 0.1, 0.9, 0.9), 0)
+    env = reaching.Reaching("reach")
+    for within, due in ((3, [3, 5, 7, 7]), (None, [7] * 4)):
+        env.reset(start)
+        planner = Planner(Policy(model, QUERY, execute=2), 2, within=within)
+        film = planner.begin(env, start).ask.args[1]
+        assert len(film) == 8
+        for call, k in enumerate(due):
+            seen = torch.from_numpy(film[k][reaching.CAMERA]).float() / 255
+            assert torch.equal(planner.goals(film, call)["video"], seen)
+
+
 def test_the_nearest_picture_wins(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """By pixels: of chunks that stay, leave and arrive, the one that arrives, wherever it stands."""
     oracle = Oracle()
@@ -54,7 +68,7 @@ def test_the_nearest_picture_wins(model, monkeypatch: pytest.MonkeyPatch) -> Non
     planner = Planner(Policy(model, QUERY), 3)
     acting = planner.begin(env, start)
     acting.history.add(seen)
-    goals = acting.ask.args[1]
+    goals = planner.goals(acting.ask.args[1], 0)
     for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
         # The expert stops at 0.7, near enough; the last picture is the one after the third action.
         chunks = np.stack([np.full((4, 2), speed, np.float32) for speed in (0.0, -0.67, 0.67)])[list(order)]
@@ -96,7 +110,8 @@ def test_a_plan_in_the_ledger_and_in_another_process(model, tmp_path: Path) -> N
         rows.append(timeless(read(path)))
     assert rows[0] == rows[1] and rows[0][0]["policy"] == "planner" and "best of 3" in found.grid().title
     assert rows[0][0]["plan"] == {
-        "count": 3, "forward": FORWARD, "solver_steps": 1, "goal": {"from": "expert"}, "features": None,
+        "count": 3, "forward": FORWARD, "solver_steps": 1, "goal": {"from": "expert"}, "within": None,
+        "features": None,
     }  # fmt: skip
     with pytest.raises(ValueError, match="another rollout: plan is"):
         world().evaluate(Planner(planner.policy, 4), 1, ledger=tmp_path / "0.jsonl")
@@ -125,7 +140,7 @@ def test_a_goal_from_a_file(model, tmp_path: Path) -> None:
     assert np.array_equal(goal.picture, picture)
     planner = Planner(Policy(model, QUERY, steps=1), 2, goal=goal)
     acting = planner.begin(reaching.Reaching("reach"), START[0])
-    assert acting.ask.args[1]["video"].shape == (16, 16, 3)
+    assert planner.goals(acting.ask.args[1], 5)["video"].shape == (16, 16, 3)
     assert planner.describe()["plan"]["goal"] == {"from": "picture", "name": str(path)}
     path.write_text("no picture")
     with pytest.raises(ValueError, match="is no picture that can be read"):
@@ -156,6 +171,7 @@ def test_what_cannot_plan_is_refused(model) -> None:
     policy = Policy(model, QUERY, steps=1)
     for settings, message in (
         ({"count": 0}, "count=0"),
+        ({"within": 0}, "within=0"),
         ({"forward": "video[1:] | video[:1], state"}, "wants pictures and is given 'action'"),
         ({"forward": "action[1:] | action[:1], state"}, "wants pictures and is given 'action'"),
         ({"forward": "video[:1] | video[1:], action"}, "gives 'video' up to 0.3 s ahead"),

@@ -31,7 +31,7 @@ DIR gets ledger.jsonl (a line an episode), rollout.json, clips/ and grid.mp4. Th
 stopped: episodes that stand in the ledger are not played again."""
 WORDS = ("expert", "still", "random")  # RUN where no model acts
 OF_A_MODEL = (
-    *("query", "execute", "steps", "set", "guide", "overlap", "delay", "plan", "goal", "imagine", "track"),
+    *("query", "execute", "steps", "set", "guide", "overlap", "delay", "plan", "goal", "within", "imagine", "track"),
     *("checkpoint", "device", "code"),
 )
 
@@ -112,6 +112,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--goal", metavar="FILE", help="a picture, or expert: where that ends from the same start [expert]"
     )
+    parser.add_argument("--within", type=int, metavar="N", help="of --goal expert: what it sees N steps on [its end]")
     parser.add_argument("--imagine", metavar="QUERY", help="of --plan: pictures | action, .. [the forward question]")
     parser.add_argument(
         "--track", metavar="FILE", help="expert, or a picture: the query is given its frames as what lies ahead"
@@ -157,7 +158,7 @@ def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
     from ..rollout import Planner, Policy, Tracker, policy_query
     from .sample import bindings, guide
 
-    for name in ("goal", "imagine"):
+    for name in ("goal", "within", "imagine"):
         if args[name] and args["plan"] is None:
             raise ValueError(f"--{name} is for planning; say how many chunks to choose from: --plan N")
     if args["track"] and args["plan"] is not None:
@@ -176,7 +177,8 @@ def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
     policy = Policy(model, args["query"] or policy_query(model), **settings)
     if args["plan"] is None:
         return policy
-    return Planner(policy, args["plan"], goal=_shown(model, args["goal"] or "expert"), forward=args["imagine"])
+    goal = _shown(model, args["goal"] or "expert")
+    return Planner(policy, args["plan"], goal=goal, within=args["within"], forward=args["imagine"])
 
 
 def _shown(model: WorldModel, text: str) -> Demonstration:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.video import resized
 from ..dice import Dice, seed_of
-from ..envs.world import Env, Start
+from ..envs.world import Env, Observation, Start
 from ..evaluate.kinds import PICTURE, kinds_of
 from ..model import WorldModel
 from ..query import Query, Role
@@ -30,7 +30,9 @@ class Planner:
     """`Planner(Policy(model, "action | camera"), count=8)`: best of `count` chunks, judged by the picture at their end.
 
     policy    draws the chunks, each from noise of its own; the first is the one that it would take by itself
-    goal      its last observation is what the predicted last pictures are compared with
+    goal      what the predicted last pictures are compared with
+    within    the observation of the goal's demonstration that counts is so many steps ahead of the present; None: its
+              last one. A model that sees less far ahead than a task takes needs a goal on the way
     forward   query of the same model that wants pictures and is given the action; None: the question "forward" of an
               evaluation
     steps     of the solver that imagines; None: the policy's
@@ -48,13 +50,17 @@ class Planner:
         count: int = 8,
         *,
         goal: Demonstration = ByExpert(),
+        within: int | None = None,
         forward: str | Query | None = None,
         steps: int | None = None,
         features: Features | None = None,
     ) -> None:
         if count < 1:
             raise ValueError(f"count={count} chunks to choose from must be at least 1")
-        self.policy, self.count, self.goal, self.features = policy, count, goal, features
+        if within is not None and within < 1:
+            raise ValueError(f"within={within} steps must be at least 1")
+        self.policy, self.count, self.features = policy, count, features
+        self.goal, self.within = goal, within
         self.steps = policy.steps if steps is None else steps
         self.forward = Imagined(policy.model, policy.control, forward or known_query(policy.model, "forward"))
 
@@ -72,6 +78,7 @@ class Planner:
             "forward": self.forward.query.text,
             "solver_steps": self.steps,
             "goal": self.goal.describe(),
+            "within": self.within,
             "features": getattr(self.features, "__qualname__", None) if self.features else None,
         }
         return self.policy.describe() | {"policy": "planner", "plan": plan}
@@ -80,30 +87,26 @@ class Planner:
         """A new episode with a goal of its own. Errors: those of the policy and of the demonstration."""
         acting = self.policy.begin(env, start)
         check_past(self.forward.query, self.forward.signals, self.forward.past, env.fps)
-        shown = self.goal(env, start, self._shown())[-1]
-        model, pictures = self.policy.model, self.forward.pictures
-        goals = {n: self.forward.goal(model, n, shown[key]) for n, key in pictures.items() if key in shown}
+        # The goal has to show the first camera at least.
+        film = self.goal(env, start, list(self.forward.pictures.values())[:1])
         signals = {**self.policy.control.signals, **self.forward.signals}
         acting.history = History(signals, env.fps, self.forward.query.text)
-        acting.ask = partial(self.ask, start, goals)
+        acting.ask = partial(self.ask, start, film)
         return acting
 
-    def _shown(self) -> list[str]:
-        """Columns that the goal has to show: the first camera at least."""
-        return list(self.forward.pictures.values())[:1]
-
     def ask(
-        self,
-        start: Start,
-        goals: Mapping[str, Tensor],
-        call: int,
-        values: Values,
-        planned: np.ndarray | None,
+        self, start: Start, film: Sequence[Observation], call: int, values: Values, planned: np.ndarray | None
     ) -> np.ndarray:
-        """Call number `call` of an episode -> the best of its chunks of actions (T', A)."""
+        """Call number `call` of an episode with this demonstration -> the best of its chunks of actions (T', A)."""
         chunks = self.policy.candidates(start, call, values, planned, self.count)
         seed = seed_of(self.policy.seed, "imagined", start.task, start.number, call)
-        return chunks[int(self.distances(chunks, values, goals, seed).argmin())]
+        return chunks[int(self.distances(chunks, values, self.goals(film, call), seed).argmin())]
+
+    def goals(self, film: Sequence[Observation], call: int) -> dict[str, Tensor]:
+        """modality -> the picture (H, W, C) in [0, 1] that its last one should be like, at this call of an episode."""
+        due = -1 if self.within is None else min(call * self.policy.execute + self.within, len(film) - 1)
+        shown, pictures = film[due], self.forward.pictures
+        return {n: self.forward.goal(self.policy.model, n, shown[key]) for n, key in pictures.items() if key in shown}
 
     def distances(self, chunks: np.ndarray, values: Values, goals: Mapping[str, Tensor], seed: int) -> Tensor:
         """(n,) how far from the goals (H, W, C) each of the chunks (n, T', A) is imagined to end."""
