@@ -287,9 +287,7 @@ def _dropped(
     return x_d, t_d, model.conditioner.without(given, [n for n in guide.drop if n in model.conditions])
 
 
-def _stacked(
-    model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None
-) -> list[dict[str, Tensor]]:
+def _stacked(model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None) -> list[dict[str, Tensor]]:
     if len(branches) == 1:
         return [model(*branches[0], wanted=wanted)]
     x = {n: torch.cat([b[0][n] for b in branches]) for n in branches[0][0]}
