@@ -27,8 +27,8 @@ eye=(--history 1 --given tokens)
 film=(--future 2 --still --spread 0.5 --weight 4)
 # Episode e is of task e modulo 5: 80 of each. Task 1 is the one that is new to what was trained on the others.
 few="$data/training?episodes=0-99"
-new="$data/training?episodes=$(seq -s, 1 5 99)"
-old="$data/training?episodes=$(for e in $(seq 2 399); do [ $((e % 5)) = 1 ] || printf '%s,' "$e"; done)0"
+new="$data/training?episodes=1-99:5"
+old="$data/training?episodes=0-399:5,2-399:5,3-399:5,4-399:5"
 
 names() {
     cat <<'ROWS'
@@ -146,10 +146,12 @@ everything() {
 speed() {
     local name count sampled TIMEFORMAT='%U %S'
     for name in uwm diffusion_policy pad gr1 context; do
+        if [ -f "$out/speed-$name-35/rollout/rollout.json" ]; then continue; fi
         describe "$name" 0
         from="$data/training?episodes=0-9" sampled=(--steps "$solver")
         if [ "$name" = gr1 ]; then sampled=(); fi
         for count in 5 35; do
+            rm -rf "$out/speed-$name-$count"
             { time learn "$out/speed-$name-$count" --steps "$count" --log-every 5 2>&1; } 2>"$out/speed-$name-$count.times"
         done
         "$bin/polyclock" rollout "$out/speed-$name-35" --checkpoint last --world "metaworld/$tasks" --episodes 1 \

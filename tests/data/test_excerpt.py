@@ -41,6 +41,8 @@ def test_what_is_hidden_is_absent_and_the_rest_is_as_it_was(folder: Path) -> Non
     assert [e.index for e in part.without([1]).episodes] == [2] and not part.only([2]).has(2, "action")
     prints = {d.fingerprint for d in (whole, part, whole.only([1, 2]), open_dataset(folder, hide="action"))}
     assert len(prints) == 4
+    many = ",".join(["0-1"] * 900)  # longer than a name may be
+    assert [e.index for e in open_dataset(f"{folder}?episodes={many}").episodes] == [0, 1]
     assert open_dataset(f"{folder}?episodes=0-3").fingerprint == whole.fingerprint
 
 
@@ -68,6 +70,9 @@ def test_a_column_may_take_the_name_of_a_hidden_one(folder: Path) -> None:
 
 def test_numbers_are_the_inverse_of_spans() -> None:
     assert numbers(spans([1, 2, 3, 7]).replace(" ", "")) == [1, 2, 3, 7]
+    assert numbers("1-9:4,20") == [1, 5, 9, 20]
+    with pytest.raises(ValueError, match="no rising span"):
+        numbers("0-9:0")
 
 
 def test_a_batch_of_two_data_sets_has_rows_of_what_each_has(folder: Path) -> None:

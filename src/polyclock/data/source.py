@@ -178,16 +178,16 @@ def spans(numbers: Sequence[int]) -> str:
 
 
 def numbers(text: str) -> list[int]:
-    """ "3,7-9" -> [3, 7, 8, 9]. Errors: `ValueError` for anything else."""
+    """Episodes by name: "3,7-9,20-30:5" -> [3, 7, 8, 9, 20, 25, 30]. Errors: `ValueError` for anything else."""
     found: list[int] = []
     for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", piece)
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", piece)
         if not match:
-            raise ValueError(f"{text!r} does not name episodes; possible: 3 or 3,7-9")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first > 1_000_000:
-            raise ValueError(f"the episodes {piece.strip()!r} are no rising span; possible: 3 or 3,7-9")
-        found += range(first, last + 1)
+            raise ValueError(f"{text!r} does not name episodes; possible: 3 or 3,7-9 or 0-99:5, every fifth of these")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        if last < first or last - first > 1_000_000 or not step:
+            raise ValueError(f"the episodes {piece.strip()!r} are no rising span; possible: 3 or 3,7-9 or 0-99:5")
+        found += range(first, last + 1, step)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -85,7 +86,7 @@ def divide(path: str | Path) -> tuple[Path, dict[str, str]]:
     Errors: ValueError for what is no NAME=VALUE, and for a name that comes twice.
     """
     text = str(path)
-    if "?" not in text or Path(text).exists():
+    if "?" not in text or os.path.exists(text):  # which says False of a text too long for a name
         return Path(text), {}
     head, tail = text.split("?", 1)
     found: dict[str, str] = {}
