@@ -19,7 +19,6 @@ steps=${STEPS:-3000} episodes=${EPISODES:-50} solver=${SOLVER:-5} device=${DEVIC
 tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
 camera=observation.images.corner2
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
-mkdir -p "$out/cache" "$results"
 
 # What all have, what those have that see through an eye, what those have that know video.
 robot=(--cameras "$camera" --horizon 8 --action-rate 80 --text --optional --margin 8)
@@ -160,6 +159,9 @@ speed() {
     "$bin/python" tools/results_uwm.py "$out" "$results/uwm-speed.json" "$steps" "$episodes"
 }
 
+case ${1:-help} in
+row | all | speed) mkdir -p "$out/cache" "$results" ;;
+esac
 case ${1:-help} in
 names) names ;;
 row) row "$2" "$3" ;;

@@ -22,7 +22,7 @@ ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have
     "gr1": ("GR1", "gr1"),
     "shared": ("UWM, one time for action and video", "uwm"),
     "current": ("UWM, the present in place of the future", "uwm"),
-    "labelled25": ("25 % of the episodes", "uwm"),
+    "labelled25": ("25 % of the episodes (20 of each task)", "uwm"),
     "labelled25_video": ("25 %, and the other 75 % without actions or state", "uwm"),
     "labelled25_people": ("25 %, and films of people", "uwm"),
     "flow_ends": ("flow matching, end atoms", "uwm"),

@@ -1,0 +1,88 @@
+"""UWM's tables say what the runs wrote, and what a run that was not made would take."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SPEED = {"steps_per_s": 1.0, "cpu_seconds_a_step": 2.0, "ms_a_call": 50.0, "seconds_an_episode": 10.0}
+
+
+def share(successes: int, episodes: int = 50) -> dict:
+    return {"successes": successes, "episodes": episodes, "share": successes / episodes, "low": 0.1, "high": 0.9}
+
+
+def rollout(solved: int, rival: str | None = None) -> dict:
+    tasks = ("drawer-close", "drawer-open", "window-open", "button-press-topdown", "handle-press")
+    document = {
+        "tasks": {f"metaworld/{task}": share(solved) for task in tasks},
+        "mean": {"share": solved / 50, "low": 0.1, "high": 0.9},
+        "successes": 5 * solved,
+        "episodes": 250,
+    }
+    if rival:
+        pair = {"p_value": 0.03, "difference": 0.2, "low": 0.05, "high": 0.35}
+        document["against"] = {"ledger": f"runs/out/uwm/{rival}-0/rollout/ledger.jsonl", **pair}
+    return document
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The tool, with `put` writing documents where it looks for them."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    found, tables = importlib.import_module("results_uwm"), importlib.import_module("tables")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    (tmp_path / "runs" / "results").mkdir(parents=True)
+
+    def put(name: str, document: dict) -> None:
+        (tmp_path / "runs" / "results" / f"uwm-{name}.json").write_text(json.dumps(document))
+
+    found.put = put
+    return found
+
+
+def test_without_runs_everything_says_so_and_nothing_else(tool) -> None:
+    for text in tool.parts().values():
+        assert "not run" in text or "not measured" in text
+        assert not re.search(r"\d/\d|hours", text)
+
+
+def test_hours_are_those_of_two_free_cores(tool) -> None:
+    systems = dict.fromkeys(("uwm", "diffusion_policy", "pad", "gr1", "context"), SPEED)
+    about = {"command": "runs/uwm.sh speed", "date": "2026-01-01", "load": [1.0], "cores": 2}
+    tool.put("speed", about | {"steps": 3600, "episodes": 50, "systems": systems})
+    assert tool.hours("uwm") == pytest.approx(1.0 + 250 * 10 / 2 / 3600)
+    assert tool.hours("scratch") == pytest.approx(1.0 + 50 * 10 / 2 / 3600)
+    assert tool.hours("pretrained") == pytest.approx(1.0)
+    assert "| UWM, seed 0 | not run: 1.3 hours |" in tool.success("uwm")
+    assert "0 of 2" in tool.ledger() and "not run: 2.7 hours" in tool.ledger()
+    tool.put("uwm-0.ledger", {"steps": 3600, "minutes": 61.4})
+    assert "| 1 of 2 | 3600 | 61 | not run: 1.3 hours |" in tool.ledger()
+
+
+def test_what_was_found_stands_beside_what_it_is_compared_with(tool) -> None:
+    tool.put("flow_ends-0.rollout", rollout(40))
+    tool.put("flow_bare-0.rollout", rollout(30, "flow_ends"))
+    lines = tool.success("flow_ends", "flow_bare").splitlines()
+    assert "0.80 [0.10, 0.90] | 40/50" in lines[2] and lines[2].endswith("|  |")
+    assert lines[3].endswith("| +0.20 [+0.05, +0.35] to `flow_ends`, p = 0.03 |")
+    error = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    asked = {"policy": {"errors": {"action.error": error}, "beside": {"mean action": {"action.error": error}}}}
+    tool.put("diffusion_policy-0", {"questions": asked})
+    tool.put("uwm-0.tracking", rollout(7))
+    tool.put("uwm-0", {"questions": asked})
+    text = tool.questions()
+    assert "| Diffusion Policy, seed 0 | 0.500 [0.400, 0.600] | not asked |" in text and "| 35/250 |" in text
+    assert "| mean action | 0.500 [0.400, 0.600] |" in text
+
+
+def test_the_script_knows_the_rows_of_the_tables(tool, tmp_path: Path) -> None:
+    words = ["bash", str(ROOT / "runs" / "uwm.sh"), "names"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == set(tool.ROWS)
