@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import unknown
 from ..modality import Signal
-from .source import Dataset, Episode, Facts
+from .source import Around, Dataset, Episode, Facts
 
 Size = tuple[int, int]
 PIECE = 64  # frames decoded at a time, so that full-size pictures never pile up
 
 
-class Cached:
+class Cached(Around):
     """A data set whose videos are read from memory; everything else is passed on.
 
     `wanted` is the signals of a recipe, or {camera: (H, W)}. Pictures (uint8) and dense modalities (in their units)
@@ -104,31 +102,6 @@ class Cached:
             frames = range(begin, min(begin + PIECE, episode.length))
             array[first + begin : first + frames.stop] = self.dataset.read(episode.index, key, frames, size)
 
-    @property
-    def facts(self) -> Facts:
-        return self.dataset.facts
-
-    @property
-    def episodes(self) -> tuple[Episode, ...]:
-        return self.dataset.episodes
-
-    @property
-    def dense(self) -> dict[str, dict[str, Any]]:
-        """What the data set notes of its dense modalities; empty where it has none."""
-        return getattr(self.dataset, "dense", {})
-
-    @property
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint
-
-    def has(self, episode: int, key: str) -> bool:
-        """Whether this episode has this column."""
-        return self.dataset.has(episode, key)
-
-    def column(self, key: str) -> Iterator[np.ndarray]:
-        """One (length, *S, C) array per episode that has the column, at its own size."""
-        return self.dataset.column(key)
-
     def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
         """As the data set reads; (n, H, W, C) from memory for a video and size that were asked for."""
         array = None if size is None else self._arrays.get((key, (size[0], size[1])))
@@ -141,19 +114,6 @@ class Cached:
         if len(rows) and (rows.min() < 0 or rows.max() >= found.length):
             raise ValueError(f"episode {episode}: frame {int(rows.max())} of {found.length}")
         return array[self._first[episode] + rows]
-
-    def only(self, indices: Iterable[int]) -> Cached:
-        """These episodes alone, with the same arrays."""
-        return self._with(self.dataset.only(indices))
-
-    def without(self, indices: Iterable[int]) -> Cached:
-        """All but these episodes, with the same arrays."""
-        return self._with(self.dataset.without(indices))
-
-    def _with(self, dataset: Dataset) -> Cached:
-        other = copy.copy(self)
-        other.dataset = dataset
-        return other
 
 
 @contextmanager

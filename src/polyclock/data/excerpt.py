@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import unknown
-from .source import Dataset, Episode, Facts, numbers
+from .source import Around, Dataset, Facts, numbers
 
 OPTIONS = ("episodes", "hide", "rename")  # of a data set of any format: PATH?episodes=0-99&hide=action&rename=a:b
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class Excerpt(Around):
     """`dataset` without its columns `hidden`, and with columns that `names` calls otherwise: {its name: new name}.
 
     What is hidden is absent, as in a data set that never had it.
@@ -49,10 +49,6 @@ class Excerpt:
         )
 
     @property
-    def episodes(self) -> tuple[Episode, ...]:
-        return self.dataset.episodes
-
-    @property
     def fingerprint(self) -> str:
         said = json.dumps([self.dataset.fingerprint, sorted(self.hidden), sorted((self.names or {}).items())])
         return hashlib.sha256(said.encode()).hexdigest()
@@ -81,14 +77,6 @@ class Excerpt:
         """One (length, *S, C) array per episode that has the column; none where it is not shown."""
         column = self._stored(key)
         return iter(()) if column is None else self.dataset.column(column)
-
-    def only(self, indices: Iterable[int]) -> Excerpt:
-        """These episodes alone."""
-        return replace(self, dataset=self.dataset.only(indices))
-
-    def without(self, indices: Iterable[int]) -> Excerpt:
-        """All but these episodes."""
-        return replace(self, dataset=self.dataset.without(indices))
 
 
 def excerpt(dataset: Dataset, *, episodes: str = "", hide: str = "", rename: str = "") -> Dataset:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -162,6 +162,50 @@ class Subsets:
         other.episodes = episodes
         for name in [n for n in vars(other) if isinstance(getattr(type(other), n, None), cached_property)]:
             del other.__dict__[name]  # found out of all episodes
+        return other
+
+
+class Around:
+    """What a data set around another, `dataset`, passes on; `only` and `without` are those around its parts."""
+
+    dataset: Dataset
+
+    @property
+    def facts(self) -> Facts:
+        return self.dataset.facts
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        return self.dataset.episodes
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        """What the data set notes of its dense modalities; empty where it has none."""
+        return getattr(self.dataset, "dense", {})
+
+    @property
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint
+
+    def has(self, episode: int, key: str) -> bool:
+        """Whether this episode has this column."""
+        return self.dataset.has(episode, key)
+
+    def column(self, key: str) -> Iterator[np.ndarray]:
+        """One (length, *S, C) array per episode that has the column."""
+        return self.dataset.column(key)
+
+    def only(self, indices: Iterable[int]) -> Self:
+        """These episodes alone."""
+        return self._around(self.dataset.only(indices))
+
+    def without(self, indices: Iterable[int]) -> Self:
+        """All but these episodes."""
+        return self._around(self.dataset.without(indices))
+
+    def _around(self, dataset: Dataset) -> Self:
+        other = copy.copy(self)
+        object.__setattr__(other, "dataset", dataset)  # some are frozen
         return other
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.source import Dataset, Episode, Facts
+from ..data.source import Around, Dataset
 from ..data.video import resized
 from ..modality import Signal
 from ..model import WorldModel
@@ -46,7 +45,7 @@ def views_of(model: WorldModel) -> dict[str, View]:
 
 
 @dataclass(frozen=True)
-class Viewed:
+class Viewed(Around):
     """A data set whose pictures are those that a model works on; all else is passed on.
 
     `views` are by column. What is asked for at another size than a view shows is made from what it shows.
@@ -65,39 +64,6 @@ class Viewed:
         stored = self.dataset.read(episode, key, frames, view.size or (None if view.seen else size))
         shown = looked(np.asarray(stored), view)
         return shown if size is None else np.stack([resized(picture, size) for picture in shown])
-
-    @property
-    def facts(self) -> Facts:
-        return self.dataset.facts
-
-    @property
-    def episodes(self) -> tuple[Episode, ...]:
-        return self.dataset.episodes
-
-    @property
-    def dense(self) -> dict[str, dict[str, Any]]:
-        """What the data set notes of its dense modalities; empty where it has none."""
-        return getattr(self.dataset, "dense", {})
-
-    @property
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint
-
-    def has(self, episode: int, key: str) -> bool:
-        """Whether this episode has this column."""
-        return self.dataset.has(episode, key)
-
-    def column(self, key: str) -> Iterator[np.ndarray]:
-        """One (length, *S, C) array per episode that has the column."""
-        return self.dataset.column(key)
-
-    def only(self, indices: Iterable[int]) -> Viewed:
-        """These episodes alone."""
-        return Viewed(self.dataset.only(indices), self.views)
-
-    def without(self, indices: Iterable[int]) -> Viewed:
-        """All but these episodes."""
-        return Viewed(self.dataset.without(indices), self.views)
 
 
 def viewed(dataset: Dataset, views: Mapping[str, View]) -> Dataset:
