@@ -11,7 +11,7 @@ from polyclock import Guide, sample
 from polyclock.batch import Batch
 from polyclock.conditioning import Conditioner, stack
 from polyclock.dice import Dice
-from polyclock.encoders import Bytes, Numbers, Vector
+from polyclock.encoders import Bytes, Numbers, ResNet, Vector
 from polyclock.guidance import guided
 from polyclock.modality import Condition
 from polyclock.nn.block import Modulator
@@ -199,3 +199,22 @@ def test_the_weights_learn_from_both():
 def test_what_cannot_be_shared_is_refused(conditions, message):
     with pytest.raises(ValueError, match=message):
         recipe(conditions=conditions).build()
+
+
+def test_cameras_that_share_an_encoder_are_read_in_one_go():
+    """As one batch where their pictures are of one size, and with the same features as alone."""
+    eye = ResNet(size="mini", width=16)
+    first = Condition(encoder=eye, shape=(1, None, None, 3), route="beside")
+    model = recipe(conditions={"left": first, "right": replace(first, share="left")}).build()
+    reader, seen = model.conditioner.encoder["left"], []
+    reader.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape)))
+    pictures = {n: torch.rand(2, 1, 32, 32, 3) for n in ("left", "right")}
+    rows = {n: torch.arange(2) for n in pictures}
+    both = model.conditioner(pictures, rows, 2).features
+    assert seen == [(4, 1, 32, 32, 3)]
+    for name in pictures:
+        alone = model.conditioner({name: pictures[name]}, rows, 2).features[name]
+        torch.testing.assert_close(alone, both[name], rtol=1e-4, atol=1e-5)
+    del seen[:]
+    model.conditioner(pictures | {"right": torch.rand(2, 1, 64, 32, 3)}, rows, 2)
+    assert seen == [(2, 1, 32, 32, 3), (2, 1, 64, 32, 3)]

@@ -80,6 +80,7 @@ class Conditioner(nn.Module):
             if name not in self.conditions:
                 raise unknown("condition", name, self.conditions)
         features, masks = {}, {}
+        read = self._read(values)
         some = next(self.parameters(), next(iter(rows.values()), torch.zeros(0)))  # numbers alone have no parameters
         device = some.device
         for name, c in self.conditions.items():
@@ -89,23 +90,41 @@ class Conditioner(nn.Module):
                 raise ValueError(f"condition {name!r} is required, but {int(lacking.sum())} of {size} samples lack it")
             if drop and name in drop:
                 lacking = lacking | drop[name].to(device)
-            feature, mask = self._encode(name, c, values.get(name), have, size)
+            feature, mask = self._encode(name, c, read.get(name), have, size)
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
         return Given(features, masks)
 
+    def _read(self, values: Mapping[str, Tensor | list[str]]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Features (b, L, W) and masks (b, L) of each name, as its encoder gives them.
+
+        Cameras that share one are read by it in one go where their pictures are of one size.
+        """
+        groups: dict[tuple, dict[str, Tensor | list[str]]] = {}
+        for name, value in values.items():
+            alike = tuple(value.shape[1:]) if isinstance(value, Tensor) else name
+            groups.setdefault((self.conditions[name].share or name, alike), {})[name] = value
+        out: dict[str, tuple[Tensor, Tensor]] = {}
+        for (mate, _), members in groups.items():
+            tensors = [v for v in members.values() if isinstance(v, Tensor)]
+            whole = torch.cat(tensors) if len(tensors) > 1 else next(iter(members.values()))
+            found = self.encoder[key(mate)](whole)
+            feature, mask = found if isinstance(found, tuple) else (found, None)
+            if mask is None:
+                mask = torch.ones(feature.shape[:2], dtype=torch.bool, device=feature.device)
+            sizes = [len(v) for v in members.values()]
+            out |= dict(zip(members, zip(feature.split(sizes), mask.split(sizes), strict=True), strict=True))
+        return out
+
     def _encode(
-        self, name: str, c: Condition, values: Tensor | list[str] | None, rows: Tensor, size: int
+        self, name: str, c: Condition, read: tuple[Tensor, Tensor] | None, rows: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
-        """(B, D) or (B, L, D), and the mask (B, L)."""
+        """(B, D) or (B, L, D), and the mask (B, L), of what the samples `rows` have; `read` None: nobody has it."""
         flat, mate = c.route in ("global", "beside"), key(c.share or name)
-        if values is None:
+        if read is None:
             zeros = torch.zeros(size, self.width[name], device=next(self.encoder[mate].parameters(), rows).device)
             zeros = zeros if flat else zeros[:, None]
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
-        out = self.encoder[mate](values)
-        feature, mask = out if isinstance(out, tuple) else (out, None)
-        if mask is None:
-            mask = torch.ones(feature.shape[:2], dtype=torch.bool, device=feature.device)
+        feature, mask = read
         feature = feature.flatten(1) if flat else feature
         feature = feature if c.route == "beside" else self.project[mate](feature)
         return scatter(feature, rows, size), scatter(mask, rows, size)
