@@ -15,7 +15,7 @@ bin=${BIN:-.venv/bin}
 data=${DATA:-runs/out/tabletop}
 out=${OUT:-runs/out/uwm}
 results=${RESULTS:-runs/results}
-steps=${STEPS:-3000} episodes=${EPISODES:-50} solver=${SOLVER:-5} device=${DEVICE:-cpu}
+steps=${STEPS:-2800} episodes=${EPISODES:-50} solver=${SOLVER:-5} device=${DEVICE:-cpu}
 tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
 camera=observation.images.corner2
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl

@@ -99,8 +99,8 @@ def speeds() -> str:
     ]  # fmt: skip
     said = (
         f"`{document['command']}`, {document['date']}: two processes, 30 steps of 32 samples, untrained networks in "
-        f"episodes of 200 steps. The machine was shared, load average {document['load'][0]:.1f} on {document['cores']} "
-        "cores: steps a second and times of acting are lower and longer than on a free one. Hours below count the "
+        f"episodes of 200 steps at most. The machine was shared (load average {document['load'][0]:.1f} on "
+        f"{document['cores']} cores at its end), so that on a free one steps are rather quicker. The hours count the "
         f"processor's seconds of {document['steps']} steps as if two cores were free, and {document['episodes']} "
         "episodes of each task as they were timed."
     )
