@@ -197,11 +197,34 @@ def others() -> str:
     return table(("experiment", "what it needs", ""), rows)
 
 
+def call() -> str:
+    """One policy call beside the authors' code."""
+    document = load("benchmarks/results/uwm.json")
+    if not document:
+        return "not run"
+    found, machine = document["results"]["policy"], document["machine"]
+    wall, processor = (
+        f"{found[clock]['ratio']:.2f}x [{found[clock]['low']:.2f}, {found[clock]['high']:.2f}]"
+        for clock in ("wall", "processor")
+    )
+    head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
+        "a policy call, ten steps, published size, batch 1",
+        "theirs / ours, wall",
+        "processor",
+        "largest difference",
+    )
+    said = f"`{document['command']}`: {document['rounds']} rounds, taking turns, {machine['threads']} thread."
+    line = row("features of what stands beside the times once a call; of the last block only what is wanted",
+               wall, processor, f"{found['largest_difference']:.1e}")  # fmt: skip
+    return f"{said}\n\n" + table(head, [line])
+
+
 def parts() -> dict[str, str]:
     """Every generated part, by its mark."""
     return {
         "uwm-ledger": ledger(),
         "uwm-speed": speeds(),
+        "uwm-call": call(),
         "uwm-systems": success(*SYSTEMS),
         "uwm-questions": questions(),
         "uwm-horizon": horizon(),
