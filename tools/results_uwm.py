@@ -208,11 +208,6 @@ def call() -> str:
         for clock in ("wall", "processor")
     )
     head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
-        "a policy call, ten steps, published size, batch 1",
-        "theirs / ours, wall",
-        "processor",
-        "largest difference",
-    )
     said = f"`{document['command']}`: {document['rounds']} rounds, taking turns, {machine['threads']} thread."
     line = row("features of what stands beside the times once a call; of the last block only what is wanted",
                wall, processor, f"{found['largest_difference']:.1e}")  # fmt: skip
