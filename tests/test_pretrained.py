@@ -211,15 +211,15 @@ def test_a_model_folder_with_a_folder_inside_can_be_moved(tmp_path):
     assert written(tmp_path / "again") == str(moved / "inside" / "table") and factor(tmp_path / "again") == 3
 
 
-@pytest.mark.parametrize("given", ["table", "../work/table", "{root}/work/table"])
+@pytest.mark.parametrize("given", ["table", "../here/table", "{root}/here/table"])
 def test_a_folder_outside_is_written_from_the_top(tmp_path, monkeypatch, given):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     model = tabled(given.format(root=tmp_path), Path("model")).absolute()
-    assert Path(written(model)).is_absolute() and Path(written(model)).resolve() == tmp_path / "work" / "table"
+    assert Path(written(model)).is_absolute() and Path(written(model)).resolve() == tmp_path / "here" / "table"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table").mkdir()  # not this one
-    assert factor(model) == 3 and factor(Path("work/model")) == 3
+    assert factor(model) == 3 and factor(Path("here/model")) == 3
     moved = Path(shutil.move(model, tmp_path / "elsewhere"))
     assert factor(moved) == 3
 
