@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from polyclock import Guide, sample
+from polyclock.adapter import Adapter
 from polyclock.batch import Batch
 from polyclock.conditioning import Conditioner, stack
 from polyclock.dice import Dice
@@ -190,9 +191,9 @@ def test_the_weights_learn_from_both():
         ({"a": EYE, "b": replace(EYE, share="eya")}, "shares with 'eya'"),
         ({"a": EYE, "b": replace(EYE, share="b")}, "shares with 'b'"),
         ({"a": EYE, "b": replace(EYE, share="a"), "c": replace(EYE, share="b")}, "shares with 'b'"),
-        ({"a": EYE, "b": replace(EYE, share="a", encoder=Vector(width=4))}, "they differ in encoder, route or shape"),
-        ({"a": EYE, "b": replace(EYE, share="a", route="global")}, "they differ in encoder, route or shape"),
-        ({"a": EYE, "b": replace(EYE, share="a", shape=(1, 3))}, "they differ in encoder, route or shape"),
+        ({"a": EYE, "b": replace(EYE, share="a", encoder=Vector(width=4))}, "they differ in encoder, route, shape or adapter"),
+        ({"a": EYE, "b": replace(EYE, share="a", route="global")}, "they differ in encoder, route, shape or adapter"),
+        ({"a": EYE, "b": replace(EYE, share="a", shape=(1, 3))}, "they differ in encoder, route, shape or adapter"),
         ({"a": Condition(encoder=Bytes(width=8, depth=1, heads=2), route="beside")}, "must have a fixed length"),
     ],
 )
@@ -218,3 +219,20 @@ def test_cameras_that_share_an_encoder_are_read_in_one_go():
     del seen[:]
     model.conditioner(pictures | {"right": torch.rand(2, 1, 64, 32, 3)}, rows, 2)
     assert seen == [(2, 1, 32, 32, 3), (2, 1, 64, 32, 3)]
+
+
+def test_the_null_of_a_text_may_be_what_its_encoder_says_of_no_text():
+    text = Condition(encoder=Bytes(width=16, depth=1, heads=2), route="context", drop=0.2, null="empty")
+    wide = replace(text, adapter=Adapter(hidden=1, activation="gelu_tanh", like="behind", ratio=1))
+    model = recipe(conditions={"text": wide}).build().eval()
+    assert not len(model.conditioner.null) and len(model.conditioner.project["text"]) == 3
+    rows = {"text": torch.tensor([0, 2])}
+    given = model.conditioner({"text": ["pick up the cup", "a"]}, rows, 3)
+    empty = model.conditioner({"text": [""]}, {"text": torch.tensor([0])}, 1)
+    length = int(empty.masks["text"].sum())
+    assert torch.allclose(given.features["text"][1, :length], empty.features["text"][0, :length], atol=1e-6)
+    assert given.masks["text"][1].sum() == length < given.masks["text"][0].sum()
+    dropped = model.conditioner.without(given, {"text"})
+    assert (dropped.masks["text"].sum(1) == length).all()
+    with pytest.raises(ValueError, match="for texts empty"):
+        replace(EYE, null="empty")

@@ -51,8 +51,8 @@ class Conditioner(nn.Module):
                 read *= length
             self.width[name] = {"global": vector, "beside": read}.get(c.route, dim)
             if c.share is None and c.route != "beside":
-                self.project[key(name)] = nn.Linear(read, self.width[name])
-            if not c.required:
+                self.project[key(name)] = c.adapter.enter(read, self.width[name])
+            if not c.required and c.null == "learnt":
                 self.null[key(name)] = nn.Parameter(0.02 * torch.randn(self.width[name]))
 
     @property
@@ -130,6 +130,8 @@ class Conditioner(nn.Module):
         return scatter(feature, rows, size), scatter(mask, rows, size)
 
     def _with_null(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
+        if self.conditions[name].null == "empty":
+            return self._with_empty(name, feature, mask, lacking)
         if key(name) not in self.null:
             return feature, mask
         where = lacking.view(-1, *[1] * (feature.ndim - 1))
@@ -137,6 +139,19 @@ class Conditioner(nn.Module):
         first = torch.zeros_like(mask)
         first[:, 0] = True
         return feature, torch.where(lacking[:, None], first, mask)
+
+    def _with_empty(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder says of the empty text, where a sample lacks one; the shorter of the two is filled up."""
+        if not lacking.any():
+            return feature, mask
+        row = torch.zeros(1, dtype=torch.long, device=feature.device)
+        empty, real = self._encode(name, self.conditions[name], self._read({name: [""]})[name], row, 1)
+        if feature.ndim == 3:
+            length = max(feature.shape[1], empty.shape[1])
+            feature, empty = (nn.functional.pad(f, (0, 0, 0, length - f.shape[1])) for f in (feature, empty))
+            mask, real = (nn.functional.pad(m, (0, length - m.shape[1])) for m in (mask, real))
+        where = lacking.view(-1, *[1] * (feature.ndim - 1))
+        return torch.where(where, empty.to(feature.dtype), feature), torch.where(lacking[:, None], real, mask)
 
     def without(self, given: Given, names: Collection[str]) -> Given:
         """`given` with the named conditions replaced by their nulls. Errors: a required one."""
@@ -158,8 +173,8 @@ def _mate(name: str, conditions: Mapping[str, Condition]) -> str:
     if mate not in before or conditions[mate].share:
         raise unknown(f"condition, named before {name!r}, that it shares with", mate, before)
     a, b = conditions[name], conditions[mate]
-    if (a.encoder, a.route, a.shape) != (b.encoder, b.route, b.shape):
-        raise ValueError(f"{name!r} shares with {mate!r}, but they differ in encoder, route or shape")
+    if (a.encoder, a.route, a.shape, a.adapter) != (b.encoder, b.route, b.shape, b.adapter):
+        raise ValueError(f"{name!r} shares with {mate!r}, but they differ in encoder, route, shape or adapter")
     return mate
 
 

@@ -48,6 +48,9 @@ class Modality:
     weight     of its loss; a number, or a schedule of the step (`objective.Weight`)
     clock      name of the clock it shares; None: its own
     share      name of the modality whose embedding, head and codec it uses (another camera, say)
+    embedding  name of the modality whose embedding alone it uses; None: its own
+    head       name of the modality whose head alone it uses; None: its own
+    mark       a learnt vector, zero at the start, is added to each of its tokens
     zero_init  start silent: safe to add to a pretrained model
     adapter    how a token's numbers enter and leave the network
     absent     a sample that lacks it has no tokens of it ("none"), or is shown noise at t = 1 whose target is learnt
@@ -65,6 +68,9 @@ class Modality:
     weight: object = 1.0
     clock: str | None = None
     share: str | None = None
+    embedding: str | None = None
+    head: str | None = None
+    mark: bool = False
     zero_init: bool = False
     adapter: Adapter = Adapter()
     absent: Literal["none", "noise"] = "none"
@@ -79,6 +85,8 @@ class Modality:
             raise ValueError(f"null={self.null!r}; possible: noise, zero")
         if self.absent not in ("none", "noise"):
             raise ValueError(f"absent={self.absent!r}; possible: none, noise")
+        if self.share and (self.embedding or self.head):
+            raise ValueError(f"share={self.share!r} means its embedding and head too; name it, or these")
 
     def sized(self, shape: Sequence[int]) -> Modality:
         """This modality with sizes that it leaves open taken from a latent of `shape` (T, *S, C).
@@ -160,9 +168,11 @@ class Condition:
     to         streams that attend to it (context only); None: all
     shape      raw (T', *S', C'); () for text; C' may be None until fitted
     codec      fitted scaling of raw values before the encoder
-    required   must always be supplied; otherwise its null is a learnt vector
+    required   must always be supplied; otherwise it has a null
     drop       share of training samples in which it is replaced by its null
     share      name of the condition whose encoder and projection it uses (another camera, say)
+    adapter    how its features enter the network
+    null       what a dropped or missing one looks like: a "learnt" vector, or "empty": what the encoder says of no text
     """
 
     encoder: Encoder
@@ -176,8 +186,12 @@ class Condition:
     required: bool = False
     drop: float = 0.0
     share: str | None = None
+    adapter: Adapter = Adapter()
+    null: Literal["learnt", "empty"] = "learnt"
 
     def __post_init__(self) -> None:
+        if self.null not in ("learnt", "empty") or (self.null == "empty" and self.shape):
+            raise ValueError(f"null={self.null!r}; possible: learnt, and for texts empty")
         if self.route not in ("global", "beside", "context", "tokens") and not self.route.startswith("fuse:"):
             raise ValueError(f"route={self.route!r}; possible: global, beside, context, tokens, fuse:STREAM")
         if not 0 <= self.drop < 1:

@@ -8,13 +8,13 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .backbones.dit import DiT
+from .backbones import Backbone
 from .batch import Batch
 from .conditioning import Conditioner, Given
 from .dice import Dice
@@ -43,7 +43,7 @@ class WorldModel(nn.Module):
         modalities: Mapping[str, Modality],
         layout: Layout,
         modulation: Modulation,
-        backbone: DiT,
+        backbone: Backbone,
         conditions: Mapping[str, Condition] | None = None,
         registers: int = 0,
         views: Sequence[View] = (),
@@ -66,18 +66,20 @@ class WorldModel(nn.Module):
         )
         self.embed, self.head, self.view = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
         for name, m in modalities.items():
-            if not m.share:
-                self.embed[key(name)], self.head[key(name)] = m.adapter.build(m.channels, width)
-            elif not layout.stream_of(name).positions:
+            if not (m.share or m.embedding):
+                self.embed[key(name)] = m.adapter.enter(m.channels, width)
+            if not (m.share or m.head):
+                self.head[key(name)] = m.adapter.leave(width, m.channels)
+            if m.mark or (m.share and not layout.stream_of(name).positions):
                 self.view[key(name)] = nn.Parameter(torch.zeros(width))
         prefix = registers > 0 or any(c.route == "tokens" for c in self.conditions.values())
         self.modulation = modulation.build(modalities, layout, width, depth, prefix)
         for part in (self.backbone, self.embed, self.head, self.modulation):
             INITS[init](part)
         for name, m in modalities.items():
-            if m.zero_init and not m.share:
-                silent(self.embed[key(name)])
-                silent(self.head[key(name)])
+            for ends in (self.embed, self.head) if m.zero_init else ():
+                if key(name) in ends:
+                    silent(ends[key(name)])
         self.detail = nn.ModuleDict(
             {key(s.name): s.detail.build(s.of, modalities, width) for s in layout.streams if s.detail is not None}
         )
@@ -116,6 +118,7 @@ class WorldModel(nn.Module):
     def encode(self, batch: Batch, dice: Dice | None = None) -> Batch:
         """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs.
 
+        Of names that were encoded ahead only what is left to be done is done.
         A model in training mode looks at its views with changing crops and colours, which `dice` draws too.
         """
         batch = self.looked_at(batch.to(self.device), dice if self.training else None)
@@ -124,21 +127,35 @@ class WorldModel(nn.Module):
             raw = values.get(name)
             if not isinstance(raw, Tensor):
                 continue
-            values[name] = encode_signal(self.codec(name), raw, name, dice and dice.at(batch.rows[name]))
+            codec = self.codec(name)
+            encode = codec.finish if name in batch.ahead else codec.encode
+            values[name] = encode_signal(codec, raw, name, dice and dice.at(batch.rows[name]), encode)
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
 
     def looked_at(self, batch: Batch, dice: Dice | None = None) -> Batch:
         """A raw batch with the pictures of its views as the model looks at them; `dice` draws what changes in training.
 
-        Pictures that were looked at already, float in [0, 1], stay as they are.
+        Pictures that were looked at already, float in [0, 1], stay as they are. Of names that were encoded ahead the
+        numbers of the drawn look are taken.
         """
         values = dict(batch.values)
+        for name in batch.ahead:
+            values[name] = self._chosen(name, batch.tensor(name).float(), dice and dice.at(batch.rows[name]))
         for name, view in self.views.items():
-            if name not in values:  # a part of a batch, asked about by itself
+            if name not in values or name in batch.ahead:  # the former: a part of a batch, asked about by itself
                 continue
             pictures = batch.tensor(name)
-            values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures))
-        return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
+            values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures, name))
+        return replace(batch, values=values)
+
+    def _chosen(self, name: str, ahead: Tensor, dice: Dice | None) -> Tensor:
+        """Of numbers (b, V, T, *S, K) for V looks those of the look that dice draw."""
+        view = self.views.get(name)
+        if view is None:
+            return ahead[:, 0]
+        wanted = self.modalities[name].shape[1:3]
+        high, wide = (size or here for size, here in zip(wanted, ahead.shape[3:5], strict=True))
+        return view.chosen(name, ahead, (high, wide), dice)
 
     def raw_shape(self, name: str) -> tuple[int | None, ...]:
         """Raw (T', *S', C') of a modality or condition as it is given; pictures of a view may be of any size."""
@@ -234,7 +251,7 @@ class WorldModel(nn.Module):
         out = {}
         for n, mine in rows.items():
             m = self.modalities[n]
-            said = self.head[key(root(n, self.modalities))](h if len(mine) == len(h) else h[mine])
+            said = self.head[key(m.head or m.share or n)](h if len(mine) == len(h) else h[mine])
             if key(n) in self.ground:
                 said = said + self.ground[key(n)]
             out[n] = unpatchify(said, segment.grid, m.patch)
@@ -282,7 +299,8 @@ class WorldModel(nn.Module):
                 )
         parts = []
         for n in names:
-            tokens = self.embed[key(root(n, self.modalities))](patchify(x[n], self.modalities[n].patch))
+            m = self.modalities[n]
+            tokens = self.embed[key(m.embedding or m.share or n)](patchify(x[n], m.patch))
             if key(n) in self.view:
                 tokens = tokens + self.view[key(n)]
             parts.append(scatter(tokens, rows[n], size))
@@ -327,16 +345,23 @@ def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Con
             if s not in streams:
                 raise unknown(f"stream for condition {name!r}", s, streams)
     for name, m in modalities.items():
-        if m.share and (m.share not in modalities or modalities[m.share].share):
-            raise unknown(f"modality that {name!r} shares with", m.share, modalities)
-        if m.share and modalities[m.share].channels != m.channels:
-            raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
+        for mate, means in ((m.share, "share"), (m.embedding, "embedding"), (m.head, "head")):
+            if mate is None:
+                continue
+            if mate not in modalities or modalities[mate].share or getattr(modalities[mate], means):
+                raise unknown(f"modality that {name!r} shares with ({means}=)", mate, modalities)
+            if modalities[mate].channels != m.channels:
+                raise ValueError(f"{name!r} shares weights with {mate!r}, but their tokens have different sizes")
 
 
-def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None) -> Tensor:
-    """Raw values -> latents; a codec that samples does so with each sample's own generator."""
-    if not getattr(codec, "sample", False) or dice is None:
-        return codec.encode(raw)
-    if not len(raw):
-        return codec.encode(raw)
-    return torch.cat([codec.encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])
+def encode_signal(
+    codec, raw: Tensor, name: str, dice: Dice | None, encode: Callable[..., Tensor] | None = None
+) -> Tensor:
+    """Raw values -> latents; a codec that samples does so with each sample's own generator.
+
+    `encode` is the codec's, or its `finish` for what was encoded ahead.
+    """
+    encode = encode or codec.encode
+    if not getattr(codec, "sample", False) or dice is None or not len(raw):
+        return encode(raw)
+    return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .augment import Augmentation
+from .backbones import Backbone
 from .backbones.dit import DiT
 from .dice import seed_of
 from .errors import unknown
@@ -43,7 +44,7 @@ class Recipe:
     layout: Layout
     law: Law
     modulation: Modulation = field(default_factory=Joint)
-    backbone: DiT = field(default_factory=DiT)
+    backbone: Backbone = field(default_factory=DiT)
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     registers: int = 0
     augment: tuple[Augmentation, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -36,12 +36,17 @@ def positions(
     layout: Layout,
     modalities: Mapping[str, Modality],
     grids: Mapping[str, tuple[int, ...]],
-    per_second: float,
+    per_second: float | None,
 ) -> Tensor:
-    """(F * N, 3) over time (seconds times `per_second`), height and width (token index); grids[stream] (F, *S)."""
-    spatial = (1, 1, *grids[stream.name][1:])[-2:]
-    seconds = torch.tensor(modalities[stream.of[0]].seconds()) * per_second
-    axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
+    """(F * N, 3) over time, height and width; grids[stream] (F, *S).
+
+    Time is in seconds times `per_second`, or counts token frames where that is None; height and width count tokens.
+    """
+    frames, *rest = grids[stream.name]
+    spatial = (1, 1, *rest)[-2:]
+    first = modalities[stream.of[0]]
+    time = torch.arange(frames).float() if per_second is None else torch.tensor(first.seconds()) * per_second
+    axes = (time, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
     out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     if stream.at:
         other = next(s for s in layout.streams if s.name == stream.at.stream)
@@ -53,15 +58,14 @@ def positions(
 
 def runs(prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
     """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
-    pieces: list[tuple[int, int, Tensor, Tensor | None]] = []
-    if prefix:
-        pieces.append((0, prefix, vectors.c[REGISTERS], None))
+    pieces = [Run(0, prefix, vectors.c[REGISTERS])] if prefix else []
     for s in segments:
-        pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
+        name = s.stream.name
+        pieces.append(Run(s.start, s.stop, vectors.c[name], vectors.table.get(name), vectors.last.get(name)))
     out = []
-    for _, group in groupby(pieces, key=lambda p: (id(p[2]), id(p[3]))):
+    for _, group in groupby(pieces, key=lambda run: (id(run.c), id(run.table), id(run.last))):
         same = list(group)
-        out.append(Run(same[0][0], same[-1][1], same[0][2], same[0][3]))
+        out.append(replace(same[0], stop=same[-1].stop))
     return out
 
 
