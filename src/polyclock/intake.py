@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,6 +52,28 @@ def fill_given(
             features[name] = [value] if isinstance(value, str) else value
     rows = {n: torch.arange(size, device=model.device) for n in named}
     return x, model.conditioner(features, rows, size)
+
+
+def in_frames(model: WorldModel, shapes: Mapping[str, Sequence[int]]) -> WorldModel:
+    """The model for a call in which modalities whose number of frames is open have those of latent `shapes` (T, *S, C).
+
+    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: frames that nothing says.
+    """
+    modalities = dict(model.modalities)
+    for name, m in model.modalities.items():
+        if m.shape[0] is not None:
+            continue
+        said = next((shapes[n] for n in (name, *model.layout.stream_of(name).of) if n in shapes), None)
+        if said is None:
+            raise ValueError(f"the number of frames of {name!r} is open: say it with shapes={{{name!r}: (T, ..., C)}}")
+        modalities[name] = replace(m, shape=(said[0], *m.shape[1:]))
+    if modalities == model.modalities:
+        return model
+    model = copy(model)
+    model.modalities = modalities
+    if model.patterns is not None:
+        model.patterns = model.recipe.law.patterns(modalities, model.conditions)  # type: ignore[union-attr]
+    return model
 
 
 def _open_shape(

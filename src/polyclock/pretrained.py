@@ -14,6 +14,7 @@ from . import __version__, codecs, encoders
 from .adapter import Adapter
 from .augment import Shift
 from .backbones.dit import DiT
+from .backbones.wan import Wan
 from .density import LogitNormal, Places, Uniform
 from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
@@ -43,6 +44,7 @@ OWN: tuple[type, ...] = (
         After,
         Detail,
         DiT,
+        Wan,
         Joint,
         JointLocal,
         Local,

@@ -13,7 +13,7 @@ from torch import Tensor
 from .dice import Dice
 from .errors import unknown
 from .guidance import Guide, Pull, guided, ready
-from .intake import fill_given
+from .intake import fill_given, in_frames
 from .modality import Modality, spread
 from .model import WorldModel
 from .nn.attention import Memory
@@ -129,6 +129,9 @@ def sample(
     query = Query.parse(query)
     query = query.bind(**{n: v for n, v in values.items() if isinstance(v, int)})
     raw = {n: v for n, v in values.items() if not isinstance(v, int)}
+    noised = {n: v for n, v in (noise or {}).items() if n in model.modalities}
+    shapes = {n: v.shape[1:] for n, v in noised.items() if None in model.modalities[n].shape} | dict(shapes or {})
+    model = in_frames(model, shapes)
     roles = query.roles(model.modalities, model.conditions)
     check_trained(model, query, roles, strict)
     roles = absent_rivals(roles, model)
@@ -139,8 +142,6 @@ def sample(
     guides = ready(guides, model, roles, told, dice, latent=not decode)
     drops = [g for g in guides if isinstance(g, Guide)]
 
-    seen = {n: v.shape[1:] for n, v in (noise or {}).items() if n in roles and None in model.modalities[n].shape}
-    shapes = seen | dict(shapes or {})
     x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
     given = model.prepared(given)
     x = start(x, roles, model, dice, noise or {})

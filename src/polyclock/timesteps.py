@@ -254,6 +254,8 @@ class Task:
         return ok
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        if any(m.shape[0] is None for m in modalities.values()):  # spans mean nothing yet; each call looks again
+            return [Pattern(self.query, {n: () for n in modalities})]
         table = self._bindings(modalities, conditions)
         exact = [{n: tuple(frozenset({r}) for r in roles) for n, roles in row.items()} for row in table]
         return [Pattern(self.query, allowed) for allowed in exact]
