@@ -25,6 +25,7 @@ COMMANDS = {
     "rollout": "let a run act in a world, and count how often it succeeds",
     "report": "write a page about a run: losses, clips, numbers",
     "collect": "make a data set in a simulated world, with the exact truth of every frame",
+    "annotate": "ask experts about a data set: depth, flow, masks, joints, features, filters",
     "data": "look at a data set: info, verify, show, compact",
     "import": "read a foreign checkpoint, without running anything of it",
 }

@@ -1,0 +1,161 @@
+"""A data set with what experts said about it: the columns of the source, and beside them those of the annotations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...codecs.codec import Shape
+from ...errors import unknown
+from .. import annotation, dense
+from ..source import Around, Dataset, Facts, UntidyData
+from ..video import pictures_of, read_frames
+from .options import Options
+
+OPTIONS = ("kept",)
+KEPT = ("all", "yes")
+
+
+def open_annotated(root: Path, options: Options, opened: Callable[[str], Dataset]) -> Dataset:
+    """Open a folder of annotations together with its source; `opened` opens a data set.
+
+    The option kept=yes leaves out the clips that a filter marked. Errors: ValueError where the source is not there.
+    """
+    said = annotation.load(root)
+    source = annotation.source_of(root, said)
+    try:
+        dataset = opened(source)
+    except ValueError as error:
+        raise ValueError(f"{root} annotates {source}, which cannot be opened: {error}") from None
+    found = Annotated(root, said, dataset)
+    if options.kept is None or options.kept == "all":
+        return found
+    if options.kept != "yes":
+        raise unknown("value of the option kept:", options.kept, KEPT)
+    kept = [e.index for e in found.episodes if not found.why(e.index)]
+    if not kept:
+        raise ValueError(f"{root}: the filters left none of {len(found.episodes)} clips")
+    return found.only(kept)
+
+
+class Annotated(Around):
+    """`dataset` and further columns of it. Where an expert failed, or has not been yet, the column is absent."""
+
+    def __init__(self, root: Path, said: dict[str, Any], dataset: Dataset) -> None:
+        self.root, self.dataset = root, dataset
+        self.columns: dict[str, dict[str, Any]] = said["columns"]
+        made = {name: entry["made"] for name, entry in (said["columns"] | said["filters"]).items()}
+        records = annotation.latest(root, annotation.RECORDS, made)
+        here = {e.index for e in dataset.episodes}
+        fresh, marks = {}, {e: annotation.mark(dataset, e) for e in {e for e, _ in records} & here}
+        for (episode, name), record in records.items():
+            if episode in here and record["source"] == marks[episode]:
+                fresh[episode, name] = record
+        self._records: dict[tuple[int, str], dict[str, Any]] = fresh
+        stale = len(records) - len(fresh)
+        if stale:
+            warnings.warn(
+                f"{root.name}: {stale} of {len(records)} annotations are of episodes that are no longer as they were; "
+                "they are left out until `polyclock annotate` makes them anew.",
+                UntidyData,
+                stacklevel=4,
+            )
+
+    def why(self, episode: int) -> str:
+        """Why filters would leave an episode out; "" where it is kept."""
+        found = [r.get("why", "") for (e, _), r in sorted(self._records.items()) if e == episode]
+        return "; ".join(filter(None, found))
+
+    @property
+    def facts(self) -> Facts:
+        facts = self.dataset.facts
+        return replace(facts, columns={**facts.columns, **self._shapes})
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {}
+        for (_, name), record in self._records.items():
+            if name not in self.columns:
+                continue
+            shape = tuple(record["shape"])
+            old = shapes.get(name, shape)
+            shapes[name] = tuple(a if a == b else None for a, b in zip(old, shape, strict=True))
+        return shapes
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        """What is noted of the dense modalities, the source's own among them."""
+        notes = {name: entry["note"] for name, entry in self.columns.items() if entry["note"]["kind"] in dense.KINDS}
+        return getattr(self.dataset, "dense", {}) | notes
+
+    @property
+    def fingerprint(self) -> str:
+        rows = sorted((e, n, r["made"], r.get("why", "")) for (e, n), r in self._records.items())
+        return hashlib.sha256(json.dumps([self.dataset.fingerprint, rows]).encode()).hexdigest()
+
+    def has(self, episode: int, key: str) -> bool:
+        """Whether this episode has this column."""
+        return (episode, key) in self._records if key in self.columns else self.dataset.has(episode, key)
+
+    def column(self, key: str) -> Iterator[np.ndarray]:
+        """One (length, *S, C) array per episode that has the column."""
+        if key not in self.columns:
+            yield from self.dataset.column(key)
+            return
+        for e in self.episodes:
+            if self.has(e.index, key):
+                yield self.read(e.index, key, range(e.length))  # type: ignore[misc]
+
+    def read(
+        self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
+    ) -> np.ndarray | str:
+        """As the source reads; annotations in the units of `data.dense`, features float32 (n, h, w, C).
+
+        Errors: ValueError naming file and episode where they cannot be read, or are not as long as the episode.
+        """
+        if key not in self.columns:
+            return self.dataset.read(episode, key, frames, size)
+        length = next((e.length for e in self.episodes if e.index == episode), 0)
+        bad = [int(f) for f in frames if not 0 <= f < length]
+        if bad:
+            raise ValueError(f"{self.root.name}, episode {episode}: frame {bad[0]} of {length}")
+        if not self.has(episode, key):
+            raise unknown(f"column of {self.root.name}, episode {episode}:", key, self.facts.columns)
+        path = self.root / self._records[episode, key]["file"]
+        try:
+            if self.columns[key]["note"]["kind"] in dense.PLANES:
+                return self._planes(path, key, frames, size, length)
+            return _rows(path, frames, size, length)
+        except ValueError as error:
+            raise ValueError(f"{self.root.name}, episode {episode}: {error}") from None
+
+    def _planes(
+        self, path: Path, key: str, frames: Sequence[int], size: tuple[int, int] | None, length: int
+    ) -> np.ndarray:
+        note, pictures = self.columns[key]["note"], pictures_of(path)
+        if len(pictures) != length:
+            raise ValueError(f"{path} holds {len(pictures)} frames, the episode {length}")
+        stored = read_frames(path, frames, size=size)
+        shrink = (stored.shape[1] / pictures.height, stored.shape[2] / pictures.width)
+        return dense.decode(note["kind"], stored, note.get("scale"), shrink)
+
+
+def _rows(path: Path, frames: Sequence[int], size: tuple[int, int] | None, length: int) -> np.ndarray:
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if len(rows) != length:
+        raise ValueError(f"{path} holds {len(rows)} frames, the episode {length}")
+    if size is not None and rows.ndim == 4 and rows.shape[1:3] != tuple(size):
+        made = f"{rows.shape[1]} x {rows.shape[2]}"
+        raise ValueError(f"{path} holds features on a grid of {made}; asked for {size[0]} x {size[1]}")
+    return np.asarray(rows[np.asarray(frames, np.int64)], np.float32)
