@@ -126,7 +126,8 @@ class Conditioner(nn.Module):
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
         feature, mask = read
         feature = feature.flatten(1) if flat else feature
-        feature = feature if c.route == "beside" else self.project[mate](feature)
+        if c.route != "beside":
+            feature = self.project[mate](feature.to(next(self.project[mate].parameters()).dtype))
         return scatter(feature, rows, size), scatter(mask, rows, size)
 
     def _with_null(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:

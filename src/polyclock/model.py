@@ -237,7 +237,8 @@ class WorldModel(nn.Module):
             mine = {n: rows[n] for n in segment.stream.of if n in x}
             out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
             at += size_here
-        return out | {n: v for n, v in values.items() if n not in out and wanted is None}
+        # Whatever the weights are, predictions have the dtype of the values, whose times need it.
+        return {n: out[n].to(v.dtype) if n in out else v for n, v in values.items() if n in out or wanted is None}
 
     def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""
@@ -300,7 +301,8 @@ class WorldModel(nn.Module):
         parts = []
         for n in names:
             m = self.modalities[n]
-            tokens = self.embed[key(m.embedding or m.share or n)](patchify(x[n], m.patch))
+            numbers = patchify(x[n], m.patch).to(self.registers.dtype)
+            tokens = self.embed[key(m.embedding or m.share or n)](numbers)
             if key(n) in self.view:
                 tokens = tokens + self.view[key(n)]
             parts.append(scatter(tokens, rows[n], size))
