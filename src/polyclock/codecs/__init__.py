@@ -1,7 +1,7 @@
 """Codecs: raw data <-> latents. Importing them loads neither diffusers nor transformers."""
 
 from .chain import Chain
-from .codec import Codec, FrameByFrame
+from .codec import Codec, FrameByFrame, Frozen
 from .colours import TAB10, TAB20
 from .depth import DepthColor, DepthPlane
 from .flow import FlowColor, FlowPlanes
@@ -25,6 +25,7 @@ __all__ = [
     "FlowColor",
     "FlowPlanes",
     "FrameByFrame",
+    "Frozen",
     "Identity",
     "LabelPlanes",
     "MeanStd",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import flags
 from ..errors import unknown
@@ -40,6 +41,9 @@ class Setup:
     hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
     stride       data frames from one training window to the next
     cache        decode the cameras once, at the recipe's size, into RUN/cache
+    latents      a folder to keep what frozen autoencoders say of the targets, computed once; several runs may share it;
+                 none: they run in every step
+    latents_as   numbers that are kept there: float32, float16
     device       cpu, cuda, cuda:1; none: a GPU if there is one
     tensorboard  write TensorBoard events too
     """
@@ -51,6 +55,8 @@ class Setup:
     hold_out: str = "last"
     stride: int = 1
     cache: bool = True
+    latents: str | None = None
+    latents_as: Literal["float32", "float16"] = "float32"
     device: str | None = None
     tensorboard: bool = False
 
@@ -90,11 +96,12 @@ def run(words: Sequence[str]) -> int:
         dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
         kept, held_out = split(dataset, setup.hold_out)
         more = more and _cached(more, recipe, Path(setup.out) / "cache")
-    windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
-    beside = _windows(more, recipe, setup.stride)
+    ahead = Ahead(setup, recipe)
+    windows, validation = ahead.windows(dataset, kept), ahead.windows(dataset, held_out, training=False)
+    beside = None if more is None else ahead.windows(more, more)
     assert windows is not None
     check_answerable(recipe, windows)
-    which = which_data(windows, validation, setup.stride)
+    which = which_data(windows, validation, setup.stride) | ahead.facts
     source: Source = windows
     if beside is not None:
         check_required(recipe, beside)
@@ -190,10 +197,53 @@ def _cached(dataset: Dataset, recipe: Recipe, folder: Path) -> Dataset:
     return Cached(dataset, recipe.signals(), folder)
 
 
-def _windows(dataset: Dataset | None, recipe: Recipe, stride: int) -> Windows | None:
-    from ..data import Windows
+@dataclass(frozen=True)
+class Ahead:
+    """Windows over data sets, with what frozen networks say of their frames encoded ahead where the run asks for it."""
 
-    return None if dataset is None else Windows(dataset, recipe.signals(), stride)
+    setup: Setup
+    recipe: Recipe
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain data that a resumed run must agree with."""
+        return {} if self.setup.latents is None else {"ahead": self.setup.latents_as}
+
+    def windows(self, whole: Dataset, part: Dataset | None, training: bool = True) -> Windows | None:
+        """Over a part of a data set; None where there is none."""
+        from ..data import Windows
+        from ..train.ahead import encoded_ahead
+
+        setup = self.setup
+        if part is None:
+            return None
+        ahead = {}
+        if setup.latents is not None:
+            ahead = encoded_ahead(
+                self.recipe,
+                whole,
+                [e.index for e in part.episodes],
+                setup.latents,
+                training=training,
+                stride=setup.stride,
+                precision=setup.latents_as,
+                device=setup.device,
+                tell=_progress() if _first() else None,
+            )
+        return Windows(part, self.recipe.signals(), setup.stride, ahead)
+
+
+def _progress() -> Callable[[str], object]:
+    """Prints at most a line in ten seconds."""
+    last = 0.0
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            print(text, flush=True)
+
+    return tell
 
 
 def mixed(windows: Windows, beside: Windows, share: float | None, seed: int) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cache import Cached
 from .collate import collate
+from .latents import Latents
 from .loader import Loader
 from .mixture import Mixture
 from .opening import open_dataset
@@ -15,6 +16,7 @@ __all__ = [
     "Dataset",
     "Episode",
     "Facts",
+    "Latents",
     "Loader",
     "Mixture",
     "Sample",

@@ -53,15 +53,22 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What a frozen network said of V looks at a signal, in place of its raw values: numbers (V, T, *S, K)."""
+
+    numbers: np.ndarray
+
+
+@dataclass(frozen=True)
 class Sample:
     """One training sample; a name that the data lack is absent.
 
-    values[name]  (T', *S, C) uint8 (video) or float32 (vector), or a str
+    values[name]  (T', *S, C) uint8 (video) or float32 (vector), or a str, or `Ahead`
     valid[name]   (T',) bool: False for frames that only pad the end of an episode
     where         which episode and frame this is, for messages
     """
 
-    values: dict[str, np.ndarray | str]
+    values: dict[str, np.ndarray | str | Ahead]
     valid: dict[str, np.ndarray] = field(default_factory=dict)
     where: str = ""
 

@@ -16,7 +16,8 @@ from itertools import accumulate
 import numpy as np
 
 from ..modality import Signal
-from .source import Dataset, Sample, rational
+from .latents import Latents
+from .source import Ahead, Dataset, Sample, rational
 
 
 def offsets(signal: Signal, fps: float | Fraction) -> tuple[int, ...]:
@@ -30,16 +31,24 @@ def offsets(signal: Signal, fps: float | Fraction) -> tuple[int, ...]:
 class Windows:
     """A source with one sample per anchor: data frames 0, stride, 2 stride, ... of each episode.
 
-    `present` and `absent` are the names that the data set has and lacks. A signal is read with one call per window.
+    `present` and `absent` are the names that the data set has and lacks. A signal is read with one call per window, and
+    of its column the frames of the window alone; where `ahead` has a name, its numbers are read in place of frames.
     Errors (at construction): no signal is in the data, a key is a likely misspelling, or a shape does not agree.
     """
 
-    def __init__(self, dataset: Dataset, signals: Mapping[str, Signal], stride: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        signals: Mapping[str, Signal],
+        stride: int = 1,
+        ahead: Mapping[str, Latents] | None = None,
+    ) -> None:
         if stride < 1:
             raise ValueError(f"stride={stride} must be at least 1")
         self.dataset = dataset
         self.signals = dict(signals)
         self.stride = stride
+        self.ahead = dict(ahead or {})
         facts = dataset.facts
         columns = facts.columns
         self.present = tuple(n for n, s in self.signals.items() if s.key in columns)
@@ -67,7 +76,7 @@ class Windows:
     def __getitem__(self, i: int) -> Sample:
         episode, anchor = self.anchor(i)
         length = self.dataset.episodes[bisect_right(self._ends, i)].length
-        values: dict[str, np.ndarray | str] = {}
+        values: dict[str, np.ndarray | str | Ahead] = {}
         valid: dict[str, np.ndarray] = {}
         for name in self.present:
             signal = self.signals[name]
@@ -79,7 +88,8 @@ class Windows:
             due = anchor + self._offsets[name]
             frames = np.clip(due, 0, length - 1)
             valid[name] = due == frames
-            values[name] = self._read(episode, signal, frames)
+            kept = self.ahead.get(name)
+            values[name] = kept.window(episode, anchor, frames) if kept else self._read(episode, signal, frames)
         return Sample(values, valid, f"episode {episode}, frame {anchor}")
 
     def _read(self, episode: int, signal: Signal, frames: np.ndarray) -> np.ndarray:

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..data import Dataset, Loader, Source, Windows
+from ..data import Dataset, Latents, Loader, Source, Windows
+from ..data.latents import Precision
 from ..dice import Dice
 from ..model import WorldModel
 from ..objective import loss
 from ..plain import to_plain
 from ..pretrained import save_pretrained
 from ..recipe import Recipe
+from .ahead import encoded_ahead
 from .loop import Job, Result, run
 from .settings import Training
 
@@ -33,25 +35,36 @@ def train(
     fit: bool = True,
     device: str | torch.device | None = None,
     tensorboard: bool = False,
+    latents: str | Path | None = None,
+    latents_as: Precision = "float32",
 ) -> Result:
     """Train `recipe` on `dataset` into the folder `out`; the same call resumes.
 
     held_out: numbers of the episodes to validate on, kept from training and from the fit of the codecs. stride: data
-    frames between the windows of an episode. fit=False keeps the recipe's codecs as they are (fine-tuning). The weights
-    to use afterwards are in out/model: the average at the lowest validation loss, or the newest average where nothing
-    is held out. Raises what `run` raises, and `ValueError` where recipe and data do not go together.
+    frames between the windows of an episode. fit=False keeps the recipe's codecs as they are (fine-tuning). latents: a
+    folder that what frozen networks say of the targets is kept in, as numbers of this precision, computed before
+    training; several runs may share it. None: they run in every step. The weights to use afterwards are in out/model:
+    the average at the lowest validation loss, or the newest average where nothing is held out. Raises what `run`
+    raises, and `ValueError` where recipe and data do not go together.
     """
     held = tuple(sorted(set(held_out)))
     rest = dataset.without(held) if held else dataset
     if fit:
         recipe = recipe.fit(rest)
     signals = recipe.signals()
-    validation = Windows(dataset.only(held), signals, stride) if held else None
     facts = {
         "fingerprint": rest.fingerprint, "episodes": [e.index for e in rest.episodes], "held_out": list(held),
         "stride": stride,
     }  # fmt: skip
-    job = recipe_job(recipe, Windows(rest, signals, stride), validation, data=facts)
+    ahead: dict[str, Latents] = {}
+    later: dict[str, Latents] = {}
+    if latents is not None:
+        how = {"stride": stride, "precision": latents_as, "device": device}
+        ahead = encoded_ahead(recipe, dataset, [e.index for e in rest.episodes], latents, training=True, **how)
+        later = encoded_ahead(recipe, dataset, held, latents, training=False, **how)
+        facts["ahead"] = {"names": list(ahead), "precision": latents_as}
+    validation = Windows(dataset.only(held), signals, stride, later) if held else None
+    job = recipe_job(recipe, Windows(rest, signals, stride, ahead), validation, data=facts)
     return run(job, training, out, device=device, tensorboard=tensorboard)
 
 
