@@ -35,6 +35,7 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from ..query import Query
+    from ..schedulers import walk
     from ..solver import sample
     from . import outputs
 
@@ -45,7 +46,7 @@ def run(words: Sequence[str]) -> int:
     answer = sample(
         model,
         query,
-        steps=args["steps"],
+        **walk(args["solver"], args["steps"], model, query),
         seed=args["seed"],
         size=args["count"],
         guides=guides,
@@ -53,7 +54,10 @@ def run(words: Sequence[str]) -> int:
         **tensors,
     )
     folder, signals = Path(args["out"]), model.recipe.signals()
-    note = {k: args[k] for k in ("query", "set", "guide", "steps", "seed", "count", "given", "data", "episode", "at")}
+    note = {
+        k: args[k]
+        for k in ("query", "set", "guide", "steps", "solver", "seed", "count", "given", "data", "episode", "at")
+    }
     paths = [
         outputs.write_note(folder, note | {"model": str(found.folder), "sha256": found.sha256, "step": found.step})
     ]
@@ -76,6 +80,9 @@ def _parser() -> Parser:
     parser.add_argument("--episode", type=int, metavar="N", help="of --data [its last]")
     parser.add_argument("--at", type=float, default=0.0, metavar="SECONDS", help="time in the episode [0]")
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
+    parser.add_argument(
+        "--solver", choices=("euler", "heun", "dpm++", "unipc"), default="euler", help="that walks them [euler]"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--count", type=int, default=1, metavar="B", help="samples [1]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
