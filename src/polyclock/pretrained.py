@@ -27,7 +27,7 @@ from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
 from .query import Query
 from .recipe import Recipe
-from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
+from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without
 from .views import Jitter, View
 
 OWN: tuple[type, ...] = (
@@ -50,7 +50,7 @@ OWN: tuple[type, ...] = (
         Local,
     ),
     *(Linear, Cosine, Discrete, Annealed, Shift),
-    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal, Places),
+    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without, Uniform, LogitNormal, Places),
 )
 
 
