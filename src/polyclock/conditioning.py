@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,11 @@ class Given:
     features: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     ahead: tuple[Tensor | None, ...] = ()
+
+
+def filled(prompt: str, own: str | None) -> str:
+    """A prompt with a sample's own text, if any, in place of what stands in braces: "masks of {all objects}"."""
+    return re.sub(r"\{([^{}]*)\}", lambda found: own or found[1], prompt)
 
 
 class Conditioner(nn.Module):
@@ -74,12 +80,14 @@ class Conditioner(nn.Module):
     ) -> Given:
         """values[name] of the samples rows[name] (b,) -> `Given` for all B; drop[name] (B,) True: its null.
 
+        rows[modality] says which samples have tokens of it, for prompts.
         Errors: a required condition that some sample lacks, an unknown name.
         """
         for name in values:
             if name not in self.conditions:
                 raise unknown("condition", name, self.conditions)
         features, masks = {}, {}
+        values, rows = self._prompted(values, rows, size)
         read = self._read(values)
         some = next(self.parameters(), next(iter(rows.values()), torch.zeros(0)))  # numbers alone have no parameters
         device = some.device
@@ -94,6 +102,22 @@ class Conditioner(nn.Module):
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
         return Given(features, masks)
 
+    def _prompted(
+        self, values: Mapping[str, Tensor | list[str]], rows: Mapping[str, Tensor], size: int
+    ) -> tuple[dict[str, Tensor | list[str]], dict[str, Tensor]]:
+        """Values and rows in which conditions with prompts say these of the modalities that each sample has."""
+        values, rows = dict(values), dict(rows)
+        for name, c in ((n, c) for n, c in self.conditions.items() if c.prompts):
+            own = dict(zip(rows[name].tolist(), values[name], strict=True)) if name in values else {}
+            said: dict[int, list[str]] = {j: [] for j in range(size)}
+            for modality in (m for m in c.prompts if m in rows):
+                for j in rows[modality].tolist():
+                    said[j].append(filled(c.prompts[modality], own.get(j)))
+            texts = {j: ", ".join(parts) or own[j] for j, parts in said.items() if parts or j in own}
+            device = next(self.parameters()).device
+            values[name], rows[name] = list(texts.values()), torch.tensor(list(texts), dtype=torch.long, device=device)
+        return values, rows
+
     def _read(self, values: Mapping[str, Tensor | list[str]]) -> dict[str, tuple[Tensor, Tensor]]:
         """Features (b, L, W) and masks (b, L) of each name, as its encoder gives them.
 
@@ -107,8 +131,12 @@ class Conditioner(nn.Module):
         for (mate, _), members in groups.items():
             tensors = [v for v in members.values() if isinstance(v, Tensor)]
             whole = torch.cat(tensors) if len(tensors) > 1 else next(iter(members.values()))
-            found = self.encoder[key(mate)](whole)
+            once = whole if isinstance(whole, Tensor) else list(dict.fromkeys(whole))
+            found = self.encoder[key(mate)](once)
             feature, mask = found if isinstance(found, tuple) else (found, None)
+            if len(once) < len(whole):  # texts that say the same are read once
+                again = torch.tensor([once.index(text) for text in whole], device=feature.device)
+                feature, mask = feature[again], None if mask is None else mask[again]
             if mask is None:
                 mask = torch.ones(feature.shape[:2], dtype=torch.bool, device=feature.device)
             sizes = [len(v) for v in members.values()]

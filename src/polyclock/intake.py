@@ -44,13 +44,13 @@ def fill_given(
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
     features: dict[str, Tensor | list[str]] = {}
-    for name in named:
+    for name in (n for n in named if n in values):
         value = values[name]
         if isinstance(value, Tensor):
             features[name] = _condition(model, name, value.to(model.device), dice)
         else:
             features[name] = [value] if isinstance(value, str) else value
-    rows = {n: torch.arange(size, device=model.device) for n in named}
+    rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
     return x, model.conditioner(features, rows, size)
 
 

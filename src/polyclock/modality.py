@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -52,6 +52,8 @@ class Modality:
     head       name of the modality whose head alone it uses; None: its own
     mark       a learnt vector, zero at the start, is added to each of its tokens
     zero_init  start silent: safe to add to a pretrained model
+    copy       name of the modality whose embedding and head it begins as: linear maps from the way in's front and from
+               the way out's back, as far as both have them, whatever `zero_init` says of these
     adapter    how a token's numbers enter and leave the network
     absent     a sample that lacks it has no tokens of it ("none"), or is shown noise at t = 1 whose target is learnt
                like any other ("noise")
@@ -72,6 +74,7 @@ class Modality:
     head: str | None = None
     mark: bool = False
     zero_init: bool = False
+    copy: str | None = None
     adapter: Adapter = Adapter()
     absent: Literal["none", "noise"] = "none"
 
@@ -85,7 +88,7 @@ class Modality:
             raise ValueError(f"null={self.null!r}; possible: noise, zero")
         if self.absent not in ("none", "noise"):
             raise ValueError(f"absent={self.absent!r}; possible: none, noise")
-        if self.share and (self.embedding or self.head):
+        if self.share and (self.embedding or self.head or self.copy):
             raise ValueError(f"share={self.share!r} means its embedding and head too; name it, or these")
 
     def sized(self, shape: Sequence[int]) -> Modality:
@@ -96,6 +99,11 @@ class Modality:
         if len(shape) != len(self.shape) or any(w not in (None, n) for w, n in zip(self.shape, shape, strict=False)):
             raise ValueError(f"a latent of shape {tuple(shape)} where {self.shape} is expected")
         return self if None not in self.shape else replace(self, shape=tuple(int(n) for n in shape))
+
+    @property
+    def joins(self) -> bool:
+        """Whether it joins what is trained already: it begins silent, or as a copy."""
+        return self.zero_init or self.copy is not None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -173,6 +181,9 @@ class Condition:
     share      name of the condition whose encoder and projection it uses (another camera, say)
     adapter    how its features enter the network
     null       what a dropped or missing one looks like: a "learnt" vector, or "empty": what the encoder says of no text
+    prompts    text by modality: what is said to each sample of those that it has tokens of. The sample's own text, if
+               any, takes the place of what stands in braces: "masks of {all objects}". Such a condition need not be
+               named in a query
     """
 
     encoder: Encoder
@@ -188,8 +199,11 @@ class Condition:
     share: str | None = None
     adapter: Adapter = Adapter()
     null: Literal["learnt", "empty"] = "learnt"
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.prompts and (self.shape or self.required):
+            raise ValueError("prompts are texts that take the place of missing ones: shape must be (), required False")
         if self.null not in ("learnt", "empty") or (self.null == "empty" and self.shape):
             raise ValueError(f"null={self.null!r}; possible: learnt, and for texts empty")
         if self.route not in ("global", "beside", "context", "tokens") and not self.route.startswith("fuse:"):
@@ -198,6 +212,11 @@ class Condition:
             raise ValueError(f"drop={self.drop} must lie in [0, 1)")
         if self.required and self.drop:
             raise ValueError("a required condition is never null, so drop must be 0")
+
+    @property
+    def said(self) -> bool:
+        """Whether a question need not name it: it is required, or has prompts of its own."""
+        return self.required or bool(self.prompts)
 
     @property
     def kind(self) -> Kind:

@@ -24,7 +24,7 @@ from .modality import Condition, Modality, spread
 from .nn.attention import Memory
 from .nn.detail import DetailNet
 from .nn.embed import patchify, scatter, unpatchify
-from .nn.init import INITS, silent
+from .nn.init import INITS, like, silent
 from .nn.modulation import Modulation, key, root
 from .sequence import Segment, contexts, mask, positions, runs
 from .timesteps import Pattern
@@ -80,6 +80,7 @@ class WorldModel(nn.Module):
             for ends in (self.embed, self.head) if m.zero_init else ():
                 if key(name) in ends:
                     silent(ends[key(name)])
+        self.begin_copies()
         self.detail = nn.ModuleDict(
             {key(s.name): s.detail.build(s.of, modalities, width) for s in layout.streams if s.detail is not None}
         )
@@ -89,6 +90,22 @@ class WorldModel(nn.Module):
         self._learn_places()
         for s in layout.streams:
             self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
+
+    def begin_copies(self) -> None:
+        """Embeddings and heads of modalities that are to begin as copies take the values of the others."""
+        for name, m in self.modalities.items():
+            if m.copy is None:
+                continue
+            mate = self.modalities[m.copy]
+            if key(name) in self.embed:
+                like(self.embed[key(name)], self.embed[key(mate.embedding or m.copy)])
+            if key(name) in self.head:
+                like(self.head[key(name)], self.head[key(mate.head or m.copy)], back=True)
+
+    def newcomers(self) -> set[str]:
+        """Names of the parameters that belong to modalities which join what is trained already."""
+        new = {key(n) for n, m in self.modalities.items() if m.joins}
+        return {name for name, _ in self.named_parameters() if new & set(name.split("."))}
 
     def _learn_places(self) -> None:
         """What is learnt of each place of a stream: `place` (N, D) and `ground` (N, P C), of each modality there, zero
@@ -194,7 +211,7 @@ class WorldModel(nn.Module):
         size = size or len(next(iter(x.values())))
         if rows is None:
             rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
-        given = given or self.conditioner({}, {}, size)
+        given = given or self.conditioner({}, rows, size)
         values, x = x, self._seen(x, t)
         live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
@@ -340,6 +357,9 @@ def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Con
     """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
     streams = [s.name for s in layout.streams]
     for name, c in conditions.items():
+        for m in c.prompts:
+            if m not in modalities:
+                raise unknown(f"modality with a prompt of condition {name!r}", m, modalities)
         if name in modalities:
             raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
         target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
@@ -347,7 +367,7 @@ def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Con
             if s not in streams:
                 raise unknown(f"stream for condition {name!r}", s, streams)
     for name, m in modalities.items():
-        for mate, means in ((m.share, "share"), (m.embedding, "embedding"), (m.head, "head")):
+        for mate, means in ((m.share, "share"), (m.embedding, "embedding"), (m.head, "head"), (m.copy, "copy")):
             if mate is None:
                 continue
             if mate not in modalities or modalities[mate].share or getattr(modalities[mate], means):

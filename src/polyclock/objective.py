@@ -60,7 +60,7 @@ def loss(
             learn[name] = learn[name] & token_valid(batch.valid[name][keep], m)
     given = model.conditioner(
         {n: batch.values[n] for n in model.conditions if n in batch.values},
-        batch.rows,
+        {**batch.rows, **{n: r for n, (r, _) in rows.items()}},
         batch.size,
         {n: draw.drop[n] for n in model.conditions if n in draw.drop},
     )

@@ -34,6 +34,8 @@ class Training:
     lr, betas           of AdamW; lr is the peak of the schedule
     weight_decay        on weights with two or more dimensions; biases, gains and vectors are left alone
     factors             (parameter name prefix, factor of lr) pairs; the first prefix that fits is used; 0 freezes
+    lr_new              factor of lr for what no prefix fits and joins a trained model: modalities that begin silent or
+                        as copies
     warmup              steps of linear rise
     schedule            after it: "constant", or "cosine" down to min_lr at the last step
     clip                largest gradient norm; 0: no clipping
@@ -56,6 +58,7 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     factors: tuple[tuple[str, float], ...] = ()
+    lr_new: float = 1.0
     warmup: int = 500
     schedule: Literal["constant", "cosine"] = "cosine"
     min_lr: float = 0.0
@@ -79,7 +82,7 @@ class Training:
             _whole(name, getattr(self, name), least=1)
         for name in ("warmup", "validate_every", "workers", "seed"):
             _whole(name, getattr(self, name), least=0)
-        for name in ("weight_decay", "min_lr", "clip"):
+        for name in ("weight_decay", "min_lr", "clip", "lr_new"):
             _number(name, getattr(self, name))
         _number("lr", self.lr, above=True)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -113,9 +116,10 @@ class Training:
         done = min(1.0, (step - self.warmup) / max(1, self.steps - 1 - self.warmup))
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
-    def factor(self, name: str) -> float:
-        """The factor of the learning rate for the parameter called `name`."""
-        return next((factor for prefix, factor in self.factors if name.startswith(prefix)), 1.0)
+    def factor(self, name: str, new: bool = False) -> float:
+        """The factor of the learning rate for the parameter called `name`; `new`: it joins a trained model."""
+        usual = self.lr_new if new else 1.0
+        return next((factor for prefix, factor in self.factors if name.startswith(prefix)), usual)
 
     def check_factors(self, names: Iterable[str]) -> None:
         """Raise `ValueError` if a prefix of `factors` fits none of the parameter `names`."""

@@ -115,13 +115,22 @@ class State:
 
 
 def make_optimizer(model: nn.Module, training: Training) -> AdamW:
-    """Fused AdamW over the trainable parameters, grouped by learning rate factor and weight decay."""
+    """Fused AdamW over the trainable parameters, grouped by learning rate factor and weight decay.
+
+    A model says by `newcomers()` which of its parameters join what is trained already. Errors: ValueError for a factor
+    that would have no effect.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     training.check_factors(name for name, _ in named)
+    new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
+    if training.lr_new != 1 and not new:
+        raise ValueError(
+            f"lr_new={training.lr_new} has no effect: no modality joins a trained model (zero_init=True, or copy=)"
+        )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in named:
         decay = training.weight_decay if p.ndim >= 2 else 0.0
-        groups.setdefault((training.factor(name), decay), []).append(p)
+        groups.setdefault((training.factor(name, name in new), decay), []).append(p)
     return AdamW(
         [{"params": params, "factor": key[0], "weight_decay": key[1]} for key, params in groups.items()],
         lr=training.lr,
