@@ -8,7 +8,7 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -144,9 +144,8 @@ class WorldModel(nn.Module):
             raw = values.get(name)
             if not isinstance(raw, Tensor):
                 continue
-            codec = self.codec(name)
-            encode = codec.finish if name in batch.ahead else codec.encode
-            values[name] = encode_signal(codec, raw, name, dice and dice.at(batch.rows[name]), encode)
+            mine = dice and dice.at(batch.rows[name])
+            values[name] = encode_signal(self.codec(name), raw, name, mine, name in batch.ahead)
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
 
     def looked_at(self, batch: Batch, dice: Dice | None = None) -> Batch:
@@ -357,9 +356,9 @@ def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Con
     """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
     streams = [s.name for s in layout.streams]
     for name, c in conditions.items():
-        for m in c.prompts:
-            if m not in modalities:
-                raise unknown(f"modality with a prompt of condition {name!r}", m, modalities)
+        for prompted in c.prompts:
+            if prompted not in modalities:
+                raise unknown(f"modality with a prompt of condition {name!r}", prompted, modalities)
         if name in modalities:
             raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
         target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
@@ -376,14 +375,14 @@ def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Con
                 raise ValueError(f"{name!r} shares weights with {mate!r}, but their tokens have different sizes")
 
 
-def encode_signal(
-    codec, raw: Tensor, name: str, dice: Dice | None, encode: Callable[..., Tensor] | None = None
-) -> Tensor:
+def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:
     """Raw values -> latents; a codec that samples does so with each sample's own generator.
 
-    `encode` is the codec's, or its `finish` for what was encoded ahead.
+    A frozen network sees all samples at once, or with `ahead` has seen them: `raw` is then what it said.
     """
-    encode = encode or codec.encode
+    encode = codec.encode
+    if getattr(codec, "frozen", False):
+        raw, encode = raw if ahead else codec.ahead(raw), codec.finish
     if not getattr(codec, "sample", False) or dice is None or not len(raw):
         return encode(raw)
     return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

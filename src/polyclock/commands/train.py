@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +17,9 @@ from . import run_folder
 from .recipe_word import find_recipe, own_recipes
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Source, Windows
+    from ..data import Dataset, Windows
     from ..recipe import Recipe
+    from ..train.sources import Sources
 
 USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
 TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
@@ -37,6 +38,10 @@ class Setup:
     data         a data set of a format in docs/data.md; what its files do not say goes behind it: PATH?fps=20&flip=all
     also         a second data set, of which the model learns what it has: films without actions, say
     also_share   of the samples that come from the second data set; none: as many as it has windows
+    stages       what is learnt from in turn, and for how many steps: data, also or all, less modalities, such as
+                 all-segmentation-skeleton=1000,all=4000; none: all the time all
+    shares       of modalities of which a sample brings one, such as depth=1,segmentation=2; one without a share has 1,
+                 and what has none of them is "none"
     out          folder of the run
     hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
     stride       data frames from one training window to the next
@@ -52,6 +57,8 @@ class Setup:
     out: str
     also: str | None = None
     also_share: float | None = None
+    stages: tuple[tuple[str, int], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
     hold_out: str = "last"
     stride: int = 1
     cache: bool = True
@@ -102,14 +109,17 @@ def run(words: Sequence[str]) -> int:
     assert windows is not None
     check_answerable(recipe, windows)
     which = which_data(windows, validation, setup.stride) | ahead.facts
-    source: Source = windows
+    sources = learnt_from(recipe, windows, beside, setup, training.seed)
+    which |= {"stages": [list(s) for s in setup.stages]} if setup.stages else {}
+    which |= {"shares": dict(setup.shares)} if setup.shares else {}
     if beside is not None:
         check_required(recipe, beside)
-        source = mixed(windows, beside, setup.also_share, training.seed)
         which["also"] = {"fingerprint": beside.dataset.fingerprint, "share": setup.also_share, "windows": len(beside)}
     elif setup.also_share is not None:
         raise ValueError("--also-share says how much comes from the data set that --also names; there is none")
-    job = recipe_job(recipe, source, validation, data=which, weights=weights)
+    source = sources.staged(setup.stages, training.steps, training.accumulate)
+    later = validation and replace(sources, sets={"data": validation}, weights={}).source()
+    job = recipe_job(recipe, source, later, data=which, weights=weights)
     if _first():
         _show(words[0], own, arguments, origin, recipe, training, windows, validation, beside)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
@@ -246,14 +256,16 @@ def _progress() -> Callable[[str], object]:
     return tell
 
 
-def mixed(windows: Windows, beside: Windows, share: float | None, seed: int) -> Source:
-    """Both data sets as one, with a share of the samples from the second. Errors: a share outside (0, 1)."""
-    from ..data import Mixture
+def learnt_from(recipe: Recipe, windows: Windows, beside: Windows | None, setup: Setup, seed: int) -> Sources:
+    """One data set, or both with a share of the samples from the second. Errors: a share outside (0, 1)."""
+    from ..train.sources import Sources
 
-    share = len(beside) / (len(windows) + len(beside)) if share is None else share
-    if not 0 < share < 1:
+    share = setup.also_share
+    if share is not None and not 0 < share < 1:
         raise ValueError(f"--also-share {share:g} must lie between 0 and 1")
-    return Mixture([(1 - share, windows), (share, beside)], seed=seed)
+    sets = {"data": windows} | ({} if beside is None else {"also": beside})
+    weights = {} if share is None else {"data": 1 - share, "also": share}
+    return Sources(recipe=recipe, sets=sets, weights=weights, shares=dict(setup.shares), seed=seed)
 
 
 def check_required(recipe: Recipe, windows: Windows) -> None:

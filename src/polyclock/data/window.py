@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import accumulate
 
@@ -61,6 +61,13 @@ class Windows:
         }
         counts = [-(-e.length // stride) for e in dataset.episodes]
         self._ends = list(accumulate(counts))
+
+    def part(self, names: Iterable[str], episodes: Iterable[int] | None = None) -> Windows:
+        """Windows of these signals alone, of these episodes (None: of all)."""
+        names = set(names)
+        dataset = self.dataset if episodes is None else self.dataset.only(episodes)
+        signals = {n: s for n, s in self.signals.items() if n in names}
+        return Windows(dataset, signals, self.stride, {n: kept for n, kept in self.ahead.items() if n in names})
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

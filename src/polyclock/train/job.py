@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..data import Dataset, Latents, Loader, Source, Windows
+from ..data import Dataset, Latents, Loader, Source, Stages, Windows
 from ..data.latents import Precision
+from ..data.stages import StagedLoader
 from ..dice import Dice
 from ..model import WorldModel
 from ..objective import loss
@@ -22,6 +23,7 @@ from ..recipe import Recipe
 from .ahead import encoded_ahead
 from .loop import Job, Result, run
 from .settings import Training
+from .sources import Sources
 
 
 def train(
@@ -63,20 +65,26 @@ def train(
         ahead = encoded_ahead(recipe, dataset, [e.index for e in rest.episodes], latents, training=True, **how)
         later = encoded_ahead(recipe, dataset, held, latents, training=False, **how)
         facts["ahead"] = {"names": list(ahead), "precision": latents_as}
+    sets = {"data": Windows(rest, signals, stride, ahead)}
     validation = Windows(dataset.only(held), signals, stride, later) if held else None
-    job = recipe_job(recipe, Windows(rest, signals, stride, ahead), validation, data=facts)
+    job = recipe_job(
+        recipe,
+        Sources(recipe=recipe, sets=sets, seed=training.seed).source(),
+        validation and Sources(recipe=recipe, sets={"data": validation}, seed=training.seed).source(),
+        data=facts,
+    )
     return run(job, training, out, device=device, tensorboard=tensorboard)
 
 
 def recipe_job(
     recipe: Recipe,
-    source: Source,
+    source: Source | Stages,
     held_out: Source | None = None,
     *,
     data: dict[str, Any],
     weights: Mapping[str, Tensor] | None = None,
 ) -> Job:
-    """A fitted recipe on any source.
+    """A fitted recipe on any source, or on stages of sources.
 
     `data` is plain data that says which data it is: resuming on others is refused. `weights` is a state dict to start
     from in place of new weights (fine-tuning).
@@ -89,7 +97,9 @@ def recipe_job(
             latent = augmentation(latent, dice)
         return loss(model, latent, recipe.law, dice, step=step, global_size=global_size)
 
-    def loader(what: Sized, **settings: int) -> Loader:
+    def loader(what: Sized, **settings: int) -> Loader | StagedLoader:
+        if isinstance(what, Stages):
+            return what.loader(recipe.signals(), **settings)
         return Loader(what, recipe.signals(), **settings)  # type: ignore[arg-type]
 
     def build() -> WorldModel:
