@@ -244,20 +244,57 @@ def others() -> str:
 
 
 def call() -> str:
-    """One policy call beside the authors' code."""
+    """One policy call, one training step and fewer steps of a solver beside the authors' code."""
     document = load("benchmarks/results/uwm.json")
     if not document:
         return "not run"
-    found, machine = document["results"]["policy"], document["machine"]
-    wall, processor = (
-        f"{found[clock]['ratio']:.2f}x [{found[clock]['low']:.2f}, {found[clock]['high']:.2f}]"
-        for clock in ("wall", "processor")
-    )
+    found = document["results"]["policy"]
     head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
-    said = f"`{document['command']}`: {document['rounds']} rounds, taking turns, {machine['threads']} thread."
     line = row("features of what stands beside the times once a call; of the last block only what is wanted",
-               wall, processor, f"{found['largest_difference']:.1e}")  # fmt: skip
-    return f"{said}\n\n" + table(head, [line])
+               *ratios(found), f"{found['largest_difference']:.1e}")  # fmt: skip
+    return "\n\n".join([said(document), table(head, [line]), *training_step(), *solver_calls()])
+
+
+def said(document: dict) -> str:
+    """How both sides were run."""
+    threads = document["machine"]["threads"]
+    many = "s" if threads > 1 else ""
+    return f"`{document['command']}`: {document['rounds']} rounds, taking turns, {threads} thread{many}."
+
+
+def ratios(found: dict) -> list[str]:
+    """Theirs / ours by the wall and of the processor, with intervals."""
+    both = (found[clock] for clock in ("wall", "processor"))
+    return [f"{c['ratio']:.2f}x" + ("" if c["low"] is None else f" [{c['low']:.2f}, {c['high']:.2f}]") for c in both]
+
+
+def training_step() -> list[str]:
+    """One step of either side, and where its time goes; nothing where it was not run."""
+    document = load("benchmarks/results/uwm_train.json")
+    if not document:
+        return []
+    found, batch = document["results"]["train"], document["size"]["batch"]
+    names = {
+        "encoding": "the autoencoder in every step, as theirs; AdamW fused",
+        "ahead": "its posterior encoded ahead, 8 looks; AdamW fused",
+    }
+    lines = [row(text, *ratios(found[name])) for name, text in names.items()]
+    head = (f"a training step of {batch} samples, published size", "theirs / ours, wall", "processor")
+    parts = found["parts"]
+    columns = list(dict.fromkeys(part for side in parts.values() for part in side))
+    seconds = [row(side, *(f"{parts[side].get(c, 0.0):.2f}" for c in columns)) for side in parts]
+    return [said(document), table(head, lines), table(("seconds of it", *columns), seconds)]
+
+
+def solver_calls() -> list[str]:
+    """Policy calls in fewer steps; nothing where they were not run."""
+    document = load("benchmarks/results/uwm_solvers.json")
+    if not document:
+        return []
+    found = document["results"]["solvers"]
+    rows = [row(name, *ratios(one), f"{one['wall']['seconds'][name]:.3f}") for name, one in found.items()]
+    head = ("our policy call by", "their ten steps / it, wall", "processor", "seconds")
+    return [said(document), table(head, rows)]
 
 
 def parts() -> dict[str, str]:
