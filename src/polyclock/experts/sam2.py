@@ -91,9 +91,8 @@ class Sam2:
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
         size = (frames.shape[1], frames.shape[2])
-        session = Sam2VideoInferenceSession(
-            video_height=size[0], video_width=size[1], inference_device=self.device, inference_state_device=self.device
-        )
+        where = {"inference_device": self.device, "inference_state_device": self.device}
+        session = Sam2VideoInferenceSession(video_height=size[0], video_width=size[1], dtype=torch.float32, **where)
         for number, mask in enumerate(masks, 1):
             square = F.interpolate(mask[None, None].float(), (self._side,) * 2, mode="bilinear", antialias=True)
             session.add_mask_inputs(session.obj_id_to_idx(number), 0, (square >= 0.5).float())

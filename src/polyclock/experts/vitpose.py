@@ -18,6 +18,7 @@ from .pictures import batches, prepared, wanted_size
 from .weights import digest, folder_of, network, preprocessing
 
 PADDING = 1.25  # by which a figure's box is widened, as in training
+SIGMA, SPREAD = 0.8, 5  # of the smoothing of heat maps, and how far it reaches, in their pixels
 JOINTS = (
     *("nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow"),
     *("right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle"),
@@ -175,11 +176,12 @@ def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
     _, height, width = maps.shape
     score, flat = maps.flatten(1).max(1)
     x, y = flat % width, flat // width
-    ring = torch.tensor([-1.0, 0.0, 1.0])
-    kernel = torch.exp(-ring.square() / (2 * 0.8**2))
+    ring = torch.arange(-SPREAD, SPREAD + 1.0)
+    kernel = torch.exp(-ring.square() / (2 * SIGMA**2))
     kernel = kernel / kernel.sum()
-    smooth = F.pad(maps[:, None], (1, 1, 1, 1), mode="reflect")
-    smooth = F.conv2d(F.conv2d(smooth, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))
+    down_rows, across_columns = (_mirrored(n) for n in (height, width))
+    smooth = maps[:, None, down_rows][..., across_columns]
+    smooth = F.conv2d(F.conv2d(smooth, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
     logs = F.pad(smooth.clamp(0.001, 50).log(), (1, 1, 1, 1), mode="replicate")[:, 0]
     k = torch.arange(len(maps))
 
@@ -195,6 +197,12 @@ def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
     step = -torch.linalg.solve(torch.where(top[:, None, None], bend, -torch.eye(2)), slope[..., None])[..., 0]
     moved = torch.where(top[:, None], step.clamp(-1, 1), 0.0)
     return torch.stack([x, y], -1) + moved, score
+
+
+def _mirrored(count: int) -> Tensor:
+    """(count + 2 SPREAD,) numbers of rows: 1 0 | 0 1 2 ..., so that an edge stands in a mirror."""
+    at = torch.arange(-SPREAD, count + SPREAD) % (2 * count)
+    return torch.where(at < count, at, 2 * count - 1 - at)
 
 
 def placed(boxes: np.ndarray, before: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -71,9 +71,17 @@ def network(kind: str, folder: Path, types: tuple[str, ...], device: str) -> nn.
         import transformers
     except ImportError:
         raise missing("transformers", "hf") from None
-    transformers.utils.logging.disable_progress_bar()  # it would draw over the one of whoever asks
     made: Any = getattr(transformers, kind)
-    model, told = made.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True)
+    log = transformers.utils.logging
+    log.disable_progress_bar()  # it would draw over the one of whoever asks
+    loud = log.get_verbosity()
+    log.set_verbosity_error()  # what matters of what it says is looked at below
+    try:
+        model, told = made.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    finally:
+        log.set_verbosity(loud)
     lacking = sorted(told["missing_keys"])
     if lacking or told["mismatched_keys"]:
         what = lacking[0] if lacking else sorted(map(str, told["mismatched_keys"]))[0]
