@@ -5,7 +5,8 @@ from .gr1 import gr1
 from .pad import pad
 from .tabletop import tabletop
 from .tiny import tiny
+from .unityvideo import unityvideo
 from .uwm import uwm
 from .uwm_official import uwm_official
 
-__all__ = ["diffusion_policy", "gr1", "pad", "tabletop", "tiny", "uwm", "uwm_official"]
+__all__ = ["diffusion_policy", "gr1", "pad", "tabletop", "tiny", "unityvideo", "uwm", "uwm_official"]
