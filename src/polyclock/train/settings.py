@@ -18,6 +18,8 @@ HARMLESS = frozenset(
         "max_bad_steps",
         "time_limit",
         "validate_every",
+        "recompute",
+        "shards",
         "validation_batches",
         "workers",
     }
@@ -41,6 +43,9 @@ class Training:
     clip                largest gradient norm; 0: no clipping
     ema                 decay of the moving average of the weights; 0: none. Update n uses min(ema, (1 + n) / (10 + n))
     precision           "fp32" (TF32 matrix products on GPUs) or "bf16" (autocast; the weights stay float32)
+    lora                rank of low-rank changes that are trained in place of all weights, besides what joins; 0: none
+    recompute           compute what happens within a block anew in the backward pass: less memory, more time
+    shards              of several processes each keeps a share of all weights (FSDP2), in place of a copy
     validate_every      steps between validations on held-out episodes; 0: never
     validation_batches  batches of a validation, the same ones each time
     checkpoint_every    steps between checkpoints; keep: how many are kept
@@ -65,6 +70,9 @@ class Training:
     clip: float = 1.0
     ema: float = 0.999
     precision: Literal["fp32", "bf16"] = "fp32"
+    lora: int = 0
+    recompute: bool = False
+    shards: bool = False
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
@@ -80,7 +88,7 @@ class Training:
             _whole(name, getattr(self, name), least=1)
         for name in ("log_every", "max_bad_steps"):
             _whole(name, getattr(self, name), least=1)
-        for name in ("warmup", "validate_every", "workers", "seed"):
+        for name in ("warmup", "validate_every", "workers", "seed", "lora"):
             _whole(name, getattr(self, name), least=0)
         for name in ("weight_decay", "min_lr", "clip", "lr_new"):
             _number(name, getattr(self, name))
