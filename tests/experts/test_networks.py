@@ -181,8 +181,8 @@ def test_joints_are_those_of_the_published_processor(weights: Path) -> None:
     for t in range(2):
         ours = expert.joints(clip[t], np.array(boxes[t][0], np.float32))
         assert np.abs(ours[:, :2] - theirs[t][0]["keypoints"].numpy()).max() < 0.05, "px"
-    # The same box of the picture: they interpolate black into its border where ours does too.
-    assert (torch.cat(seen) - inputs["pixel_values"]).abs().mean() < 0.03
+    # The same box of the picture; they leave the row black in which the picture ends.
+    assert ((torch.cat(seen) - inputs["pixel_values"]).abs() < 0.02).float().mean() > 0.96
 
 
 def test_figures_come_from_a_detector_and_keep_their_places(weights: Path) -> None:
