@@ -210,7 +210,7 @@ def test_faults_of_guides(model):
     for guide, message in (
         (Guide(weight=1.0, drop={"txt"}), "Did you mean 'text'"),
         (Guide(weight=1.0, drop=()), "drops nothing"),
-        (Guide(weight=1.0, drop={"text"}, fill="mean"), "Possible: noise, zero"),
+        (Guide(weight=1.0, drop={"text"}, fill="average"), "Possible: noise, zero, mean, blank"),
         (Guide(weight=1.0, drop={"text"}, interval=(0.5, 0.2)), "interval"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -173,19 +173,26 @@ class Conditioner(nn.Module):
         """What the encoder says of the empty text, where a sample lacks one; the shorter of the two is filled up."""
         if not lacking.any():
             return feature, mask
-        row = torch.zeros(1, dtype=torch.long, device=feature.device)
-        empty, real = self._encode(name, self.conditions[name], self._read({name: [""]})[name], row, 1)
-        if feature.ndim == 3:
-            length = max(feature.shape[1], empty.shape[1])
-            feature, empty = (nn.functional.pad(f, (0, 0, 0, length - f.shape[1])) for f in (feature, empty))
-            mask, real = (nn.functional.pad(m, (0, length - m.shape[1])) for m in (mask, real))
+        empty, real = self.said(name, [""])
+        (feature, empty), (mask, real) = _alike([feature, empty], [mask, real])
         where = lacking.view(-1, *[1] * (feature.ndim - 1))
         return torch.where(where, empty.to(feature.dtype), feature), torch.where(lacking[:, None], real, mask)
 
-    def without(self, given: Given, names: Collection[str]) -> Given:
-        """`given` with the named conditions replaced by their nulls. Errors: a required one."""
+    def said(self, name: str, value: Tensor | list[str]) -> tuple[Tensor, Tensor]:
+        """What `given` holds of a condition and its mask (b, L), for values of b samples."""
+        row = torch.arange(len(value), device=next(self.parameters()).device)
+        return self._encode(name, self.conditions[name], self._read({name: value})[name], row, len(value))
+
+    def without(
+        self, given: Given, names: Collection[str], instead: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Given:
+        """`given` with the named conditions replaced by their nulls, or by what stands `instead` (see `said`), of one
+        sample or of all. Errors: a required one without another value."""
         features, masks = dict(given.features), dict(given.masks)
         for name in names:
+            if instead and name in instead:
+                features[name], masks[name] = (v.expand(len(features[name]), *v.shape[1:]) for v in instead[name])
+                continue
             if self.conditions[name].required:
                 raise ValueError(f"condition {name!r} is required and has no null to be dropped to")
             every = torch.ones(len(features[name]), dtype=torch.bool, device=features[name].device)
@@ -207,12 +214,20 @@ def _mate(name: str, conditions: Mapping[str, Condition]) -> str:
     return mate
 
 
+def _alike(features: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Features (B, L, D) and masks (B, L) filled up to the longest of them; features (B, D) have no length."""
+    longest = max(m.shape[1] for m in masks)
+    if features[0].ndim == 3 and any(m.shape[1] < longest for m in masks):
+        features = [nn.functional.pad(f, (0, 0, 0, longest - f.shape[1])) for f in features]
+        masks = [nn.functional.pad(m, (0, longest - m.shape[1])) for m in masks]
+    return features, masks
+
+
 def stack(givens: list[Given]) -> Given:
     """Several encoded batches as one, along B."""
-    first = givens[0]
+    features, masks = {}, {}
+    for n in givens[0].features:
+        parts = _alike([g.features[n] for g in givens], [g.masks[n] for g in givens])
+        features[n], masks[n] = (torch.cat(part) for part in parts)
     ahead = zip(*(g.ahead for g in givens), strict=True) if all(g.ahead for g in givens) else ()
-    return Given(
-        {n: torch.cat([g.features[n] for g in givens]) for n in first.features},
-        {n: torch.cat([g.masks[n] for g in givens]) for n in first.masks},
-        tuple(None if part[0] is None else torch.cat(part) for part in ahead),
-    )
+    return Given(features, masks, tuple(None if part[0] is None else torch.cat(part) for part in ahead))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor, nn
 
 from .adapter import Adapter
 from .codecs.codec import Codec, Shape
 from .codecs.scale import Identity
+from .errors import unknown
 from .path import Linear, Path
 
 Kind = Literal["video", "vector", "text"]
+Null = Literal["noise", "zero", "mean", "blank"]
+NULLS: tuple[Null, ...] = get_args(Null)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,9 @@ class Modality:
     rate       data frames per second; start: time of the first one, in seconds from the window's anchor
     path       how data become noise, and what is predicted
     codec      raw <-> latent
-    null       what an unknown or dropped value looks like: fresh "noise" (marginal) or "zero"
+    null       what an unknown or dropped value looks like: fresh "noise" (marginal); or, at the time of its clock,
+               "zero", the "mean" of noisy data, or a "blank", which is mean data with their noise (`objective.null`)
+    mean       of its latents, one number or one for each channel, that these two stand for; (): 0
     weight     of its loss; a number, or a schedule of the step (`objective.Weight`)
     clock      name of the clock it shares; None: its own
     share      name of the modality whose embedding, head and codec it uses (another camera, say)
@@ -66,7 +71,8 @@ class Modality:
     start: float = 0.0
     path: Path = field(default_factory=Linear)
     codec: Codec = field(default_factory=Identity)
-    null: Literal["noise", "zero"] = "noise"
+    null: Null = "noise"
+    mean: tuple[float, ...] = ()
     weight: object = 1.0
     clock: str | None = None
     share: str | None = None
@@ -84,8 +90,10 @@ class Modality:
         for size, patch in zip(self.shape, self.patch, strict=False):
             if patch < 1 or (size is not None and size % patch):
                 raise ValueError(f"patch {self.patch} does not divide shape {self.shape}")
-        if self.null not in ("noise", "zero"):
-            raise ValueError(f"null={self.null!r}; possible: noise, zero")
+        if self.null not in NULLS:
+            raise unknown("null", self.null, NULLS)
+        if len(self.mean) not in (0, 1, self.shape[-1]):
+            raise ValueError(f"mean has {len(self.mean)} numbers; possible: one, or one for each of {self.shape[-1]}")
         if self.absent not in ("none", "noise"):
             raise ValueError(f"absent={self.absent!r}; possible: none, noise")
         if self.share and (self.embedding or self.head or self.copy):
@@ -234,5 +242,5 @@ def family(names: tuple[str, ...] | list[str], name: str) -> list[str]:
 
 def spread(t: Tensor, ndim: int, patch: int) -> Tensor:
     """(b, F) -> (b, F * patch, 1, ...) with `ndim` dimensions: one number per latent frame, to meet a value."""
-    t = t.repeat_interleave(patch, 1)
+    t = t if patch == 1 else t.repeat_interleave(patch, 1)
     return t.reshape(*t.shape, *[1] * (ndim - 2))

@@ -90,10 +90,10 @@ def clocks(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
 
 
 def follows_clock(name: str, modalities: Mapping[str, Modality], wanted: Collection[str]) -> bool:
-    """Whether an idle modality keeps the time of its clock: its null is zero and a wanted modality shares its clock."""
+    """Whether an idle modality keeps the time of its clock: its null does, and a wanted modality shares its clock."""
     m = modalities[name]
     mates = clocks(modalities)[m.clock or name]
-    return m.null == "zero" and any(n in wanted for n in mates if n != name)
+    return m.null != "noise" and any(n in wanted for n in mates if n != name)
 
 
 class Anyone:
@@ -300,23 +300,23 @@ class Less:
 
 @dataclass(frozen=True)
 class Drop(Less):
-    """With probability `p` a sample's `names` are replaced by their null, whatever their times, and not learnt."""
+    """With probability `p` a sample's `names` become their null, whatever their times; `learn`: they are learnt still."""
 
     role: ClassVar[Role] = Role.NEITHER
     names: tuple[str, ...]
     p: float
     law: Law
+    learn: bool = False
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         draw = self.law(presence, dice)
+        drop, learn = dict(draw.drop), dict(draw.learn)
         for name in self.names:
             hit = dice.uniform(f"drop.{name}") < self.p
-            drop = draw.drop | {name: draw.drop[name] | hit if name in draw.drop else hit}
-            learn = draw.learn
-            if name in learn:
-                learn = learn | {name: learn[name] & ~hit[:, None]}
-            draw = replace(draw, drop=drop, learn=learn)
-        return draw
+            drop[name] = drop[name] | hit if name in drop else hit
+            if name in learn and not self.learn:
+                learn[name] = learn[name] & ~hit[:, None]
+        return replace(draw, drop=drop, learn=learn)
 
 
 @dataclass(frozen=True)
