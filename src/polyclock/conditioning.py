@@ -134,7 +134,7 @@ class Conditioner(nn.Module):
             once = whole if isinstance(whole, Tensor) else list(dict.fromkeys(whole))
             found = self.encoder[key(mate)](once)
             feature, mask = found if isinstance(found, tuple) else (found, None)
-            if len(once) < len(whole):  # texts that say the same are read once
+            if not isinstance(once, Tensor) and len(once) < len(whole):  # texts that say the same are read once
                 again = torch.tensor([once.index(text) for text in whole], device=feature.device)
                 feature, mask = feature[again], None if mask is None else mask[again]
             if mask is None:

@@ -300,7 +300,7 @@ class Less:
 
 @dataclass(frozen=True)
 class Drop(Less):
-    """With probability `p` a sample's `names` become their null, whatever their times; `learn`: they are learnt still."""
+    """With probability `p` a sample's `names` become their null, whatever their times; with `learn` learnt as ever."""
 
     role: ClassVar[Role] = Role.NEITHER
     names: tuple[str, ...]
