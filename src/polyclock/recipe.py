@@ -12,6 +12,7 @@ import torch
 from .augment import Augmentation
 from .backbones import Backbone
 from .backbones.dit import DiT
+from .codecs.codec import Column
 from .dice import seed_of
 from .errors import unknown
 from .layout import Layout
@@ -78,7 +79,8 @@ class Recipe:
     def fit(self, data: Columns) -> Recipe:
         """The recipe with codecs fitted to `data` and sizes written `None` read off it.
 
-        Vectors only: a codec of images brings what it knows.
+        Vectors, and features whose codec `fits`: a codec of images brings what it knows. A column that a codec made
+        before it was stored says by which one, and that one is taken.
         """
         modalities = {n: _fitted(m, n, data) for n, m in self.modalities.items()}
         conditions = {n: _fitted(c, n, data) for n, c in self.conditions.items()}
@@ -105,13 +107,14 @@ class Recipe:
 
 def _fitted(signal: Named, name: str, data: Columns) -> Named:
     """A modality or condition whose codec has seen its column."""
-    if signal.signal(name).kind != "vector":
+    if signal.signal(name).kind != "vector" and not getattr(signal.codec, "fits", False):
         return signal
     key = signal.key or name
     first = next(iter(data.column(key)), None)
     if first is None:
         raise ValueError(f"cannot fit {name!r}: the data have no column {key!r}")
-    codec = signal.codec.fit(data.column(key))
+    made_by = getattr(data, "made_by", None)
+    codec = signal.codec.fit(Column(lambda: data.column(key), made_by and made_by(key)))
     if signal.shape[-1] is None:
         frames = signal.signal(name).shape[0]
         one = torch.from_numpy(np.asarray(first[:1], np.float32))[None]

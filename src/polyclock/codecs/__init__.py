@@ -4,7 +4,8 @@ from .chain import Chain
 from .codec import Codec, FrameByFrame, Frozen
 from .colours import TAB10, TAB20
 from .depth import DepthColor, DepthPlane
-from .flow import FlowColor, FlowPlanes
+from .features import Projection, Resample
+from .flow import FlowColor, FlowFrames, FlowPlanes
 from .labels import LabelPlanes, Palette
 from .pixels import Pixels
 from .relative import Relative, to_absolute, to_relative
@@ -23,6 +24,7 @@ __all__ = [
     "DepthColor",
     "DepthPlane",
     "FlowColor",
+    "FlowFrames",
     "FlowPlanes",
     "FrameByFrame",
     "Frozen",
@@ -32,8 +34,10 @@ __all__ = [
     "MinMax",
     "Palette",
     "Pixels",
+    "Projection",
     "Quantile",
     "Relative",
+    "Resample",
     "Rotation",
     "SkeletonPicture",
     "SurfaceColor",

@@ -55,6 +55,16 @@ class Chain:
         return any(getattr(codec, "frozen", False) for codec in self.codecs)
 
     @property
+    def fits(self) -> bool:
+        """Whether a part learns from pictures or maps, so that it must see some before it is used."""
+        return any(getattr(codec, "fits", False) for codec in self.codecs)
+
+    @property
+    def made(self) -> str | None:
+        """The digest of what must have made the data; None where they are raw."""
+        return getattr(self.codecs[0], "made", None)
+
+    @property
     def _kept(self) -> tuple[tuple[Codec, ...], Frozen, tuple[Codec, ...]]:
         """The parts before the last frozen one, that one, and those behind it."""
         at = max((i for i, codec in enumerate(self.codecs) if getattr(codec, "frozen", False)), default=None)
@@ -129,7 +139,7 @@ class Chain:
             now = arrays
             if isinstance(arrays, Iterator) and len(fitted) + 1 < len(self.codecs):
                 now, arrays = tee(arrays)
-            fitted.append(codec.fit(_encoded(tuple(fitted), now)))
+            fitted.append(codec.fit(_encoded(tuple(fitted), now) if fitted else now))
         return Chain(*fitted)
 
 

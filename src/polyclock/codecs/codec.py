@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,6 +65,17 @@ class Frozen(Codec, Protocol):
     def finish(self, ahead: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, *S, K), also a part of *S -> latent (B, T, *S, C) float32."""
         ...
+
+
+class Column:
+    """The arrays of one column, one an episode, any number of times; `by` is the codec that made it, where one did."""
+
+    def __init__(self, read: Callable[[], Iterable[np.ndarray]], by: Codec | None = None) -> None:
+        self.by = by
+        self._read = read
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._read())
 
 
 class FrameByFrame:
