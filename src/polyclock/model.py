@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -259,7 +260,9 @@ class WorldModel(nn.Module):
     def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""
         names = ((n, v, self.modalities[n]) for n, v in x.items())
-        return {n: m.path.seen(v, spread(t[n], v.ndim, m.patch[0])) for n, v, m in names}
+        return {
+            n: v if m.path.spread is None else m.path.seen(v, spread(t[n], v.ndim, m.patch[0])) for n, v, m in names
+        }
 
     def _answers(
         self, segment: Segment, h: Tensor, fine: list[Tensor] | None, rows: Mapping[str, Tensor]
@@ -285,8 +288,11 @@ class WorldModel(nn.Module):
         return net
 
     def _idle(self) -> Tensor:
-        """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""
-        return torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+        """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks.
+
+        Those of which this process holds a share are the blocks', which see every token anyway.
+        """
+        return torch.stack([p.sum() for p in self.parameters() if not hasattr(p, "device_mesh")]).sum() * 0.0
 
     def _global(self, given: Given, size: int) -> Tensor:
         """(B, vector): the sum of all conditions on the global route."""
@@ -301,7 +307,7 @@ class WorldModel(nn.Module):
             if c.route == "tokens":
                 parts.append(given.features[name])
                 masks.append(given.masks[name])
-        return torch.cat(parts, 1), torch.cat(masks, 1)
+        return (torch.cat(parts, 1), torch.cat(masks, 1)) if len(parts) > 1 else (parts[0], masks[0])
 
     def _tokens(
         self, stream: Stream, x: Mapping[str, Tensor], rows: Mapping[str, Tensor], given: Given, size: int
@@ -324,7 +330,7 @@ class WorldModel(nn.Module):
             parts.append(scatter(tokens, rows[n], size))
         for learnt in (self.place, self.position):
             if key(stream.name) in learnt:
-                parts.append(learnt[key(stream.name)].expand_as(parts[0]))
+                parts.append(learnt[key(stream.name)])
         for name, c in self.conditions.items():
             if c.route == f"fuse:{stream.name}":
                 fused = given.features[name]  # (B, N, D) for all frames, (B, F * N, D), or a null (B, 1, D)
@@ -334,8 +340,8 @@ class WorldModel(nn.Module):
                         f"condition {name!r} has {fused.shape[1]} tokens; stream {stream.name!r}, which it is fused "
                         f"into, has {parts[0].shape[1]} frames of {parts[0].shape[2]}"
                     )
-                parts.append(fused.unflatten(1, (frames, -1)).expand_as(parts[0]))
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+                parts.append(fused.unflatten(1, (frames, -1)))
+        return reduce(torch.add, parts)
 
     def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
         """(L, 3) positions; registers and condition tokens stand at the origin."""

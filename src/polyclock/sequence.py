@@ -79,6 +79,10 @@ def mask(
 ) -> Tensor | None:
     """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere. prefix (B, L0): which are real."""
     length, sees = segments[-1].stop, layout.sees
+    if memory is None and not any(s.stream.name in sees for s in segments):
+        whole = all(any(len(rows[n]) == size for n in s.stream.of if n in rows) for s in segments)
+        if whole and bool(prefix.all()):
+            return None
     keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
     keys[:, : prefix.shape[1]] = prefix
     for s in segments:

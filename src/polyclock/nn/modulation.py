@@ -243,11 +243,13 @@ class JointModulation(nn.Module):
     def clock_time(self, clock: str, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int) -> Tensor:
         """(B, 1, hidden): the clock's share of the first layer, zero for samples without it."""
         out: Tensor | None = None
-        spec = self.spec
+        spec, seen = self.spec, torch.zeros(0, dtype=torch.long)
         for name in self.clocks[clock]:
             if name not in t:
                 continue
             refuse_split(t[name], name)
+            if len(seen) == size:
+                break  # every sample has its time from a name before this one
             time = sinusoid(t[name][:, :1], spec.frequencies, spec.scale, spec.closed, spec.whole)
             one = scatter(self.first[key(clock)](time.to(self.bias.dtype)), rows[name], size)
             if out is None:
