@@ -121,6 +121,26 @@ def test_a_robot_s_cameras_and_the_size(tmp_path: Path) -> None:
     assert run(f"{out}", "--experts", "flow", "--out", truth) == 2, "the column is there already"
 
 
+def test_joints_are_kept_in_pixels_of_the_stored_picture(tmp_path: Path) -> None:
+    """An expert sees 16 x 24; what the data set holds is measured in pictures of 32 x 32."""
+
+    class Corner:
+        modality, after, fingerprint = "skeleton", 0, "corner"
+        note = {"kind": "skeleton", "unit": "px", "joints": ["corner"]}
+
+        def __call__(self, frames: np.ndarray) -> np.ndarray:
+            return np.tile(np.float32([frames.shape[2], frames.shape[1], 1]), (len(frames), 1, 1))
+
+    data = toy.write(tmp_path / "data", episodes=1)
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "fields", lambda _: ())
+        patch.setattr(engine, "settings", lambda _: {})
+        engine.annotate(open_dataset(data), str(data), out, {"skeleton": Corner()}, size=(16, 24))
+    found = open_dataset(out).read(0, "observation.skeleton.front", [0, 39])
+    assert found.dtype == np.float32 and found.tolist() == [[[32, 32, 1]]] * 2
+
+
 def test_shards_share_the_work(clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(clips, "--experts", "flow", "--shard", "1/2", "--out", out) == 0
