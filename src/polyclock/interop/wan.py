@@ -7,7 +7,7 @@ each frame. A model is built without memory for its weights, which are then put 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def load_weights(
     read_config(folder)
     weights = open_weights(folder)
     table = table_of(model, video, text)
-    _check_names(table, weights.shapes(), folder)
+    check_names(table, weights.shapes(), folder)
     shapes = {n: v.shape for n, v in model.state_dict(keep_vars=True).items()}
     for link, parts in zip(table, weights.stream(link.theirs for link in table), strict=True):
         value = link.read(parts)
@@ -129,8 +129,8 @@ def load_weights(
                 f"{' and '.join(link.theirs)} in {folder} make {link.ours!r} of shape {tuple(value.shape)}; "
                 f"the model has {have}"
             )
-        _put(model, link.ours, value, dtype, device)
-    _begin(model, device)
+        put(model, link.ours, value, dtype, device)
+    begin(model, device)
 
 
 def table_of(model: WorldModel, video: str = "video", text: str = "text") -> list[Link]:
@@ -153,9 +153,9 @@ def table_of(model: WorldModel, video: str = "video", text: str = "text") -> lis
     return links(backbone.depth, backbone.spec.cross_norm, key(video), key(text), key(time))
 
 
-def _check_names(table: list[Link], found: Mapping[str, Any], folder: Path) -> None:
-    """Errors: names that the folder lacks, or that nothing is known of."""
-    known = {name for link in table for name in link.theirs}
+def check_names(table: list[Link], found: Mapping[str, Any], folder: Path, also: Sequence[str] = ()) -> None:
+    """Errors: names, those of `also` among them, that the folder lacks, or that nothing is known of."""
+    known = {name for link in table for name in link.theirs} | set(also)
     ignored = {n for n in found if ".norm_added_q." in n}  # old files have it, and nothing reads it
     lacking, extra = sorted(known - found.keys()), sorted(found.keys() - known - ignored)
     if lacking:
@@ -164,7 +164,15 @@ def _check_names(table: list[Link], found: Mapping[str, Any], folder: Path) -> N
         raise unknown(f"weight in {folder}:", extra[0], sorted(known))
 
 
-def _put(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None, device: str | torch.device) -> None:
+def put(
+    model: nn.Module,
+    name: str,
+    value: Tensor,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """A value in the place of a parameter that has no memory yet; into it where it has."""
+    """Give a parameter its values; one without memory gets their dtype, or `dtype`."""
     path, _, last = name.rpartition(".")
     module = model.get_submodule(path)
     old = module.get_parameter(last)
@@ -175,7 +183,7 @@ def _put(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None, 
             old.copy_(value)
 
 
-def _begin(model: WorldModel, device: str | torch.device) -> None:
+def begin(model: WorldModel, device: str | torch.device = "cpu") -> None:
     """Give what has no memory yet the values of a new model: of the same recipe, with one block instead of all.
 
     What a modality brings for every block begins at zero.
@@ -202,6 +210,7 @@ def _begin(model: WorldModel, device: str | torch.device) -> None:
             module._parameters[last] = nn.Parameter(value.to(device, dtype), requires_grad=old.requires_grad)
         else:
             module._buffers[last] = value.to(device)
+    model.begin_copies()
 
 
 def save(

@@ -154,11 +154,23 @@ def _open(file: Path) -> Any:
         raise ValueError(f"{file} holds no readable safetensors: {error}") from error
 
 
+def notes_of(folder: str | Path) -> dict[str, str]:
+    """What the first file of weights says of itself in its header."""
+    found = open_weights(folder)
+    with _open(found.folder / next(iter(found.where.values()))) as file:
+        return dict(file.metadata() or {})
+
+
 def write_folder(
-    folder: Path, config: Mapping[str, Any], sizes: Mapping[str, int], pieces: Iterator[dict[str, Tensor]], limit: int
+    folder: Path,
+    config: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    pieces: Iterator[dict[str, Tensor]],
+    limit: int,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write config.json and weights: `pieces` bring the names of `sizes` (bytes) in that order; a file holds at most
-    `limit` bytes, or one tensor. One file's weights are in memory at a time."""
+    `limit` bytes, or one tensor, and `notes` in its header. One file's weights are in memory at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = _shards(sizes, limit)
     where: dict[str, str] = {}
@@ -168,7 +180,7 @@ def write_folder(
         while not all(n in waiting for n in names):
             waiting |= next(pieces)
         held = {n: waiting.pop(n) for n in names}
-        safetensors.torch.save_file(held, folder / file, metadata={"format": "pt"})
+        safetensors.torch.save_file(held, folder / file, metadata={"format": "pt", **(notes or {})})
         where |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": where}
