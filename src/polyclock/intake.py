@@ -72,7 +72,7 @@ def in_frames(model: WorldModel, shapes: Mapping[str, Sequence[int]]) -> WorldMo
     model = copy(model)
     model.modalities = modalities
     if model.patterns is not None:
-        model.patterns = model.recipe.law.patterns(modalities, model.conditions)  # type: ignore[union-attr]
+        model.patterns = model.recipe.law.patterns(modalities, model.conditions)  # type: ignore[union-attr,operator]
     return model
 
 
