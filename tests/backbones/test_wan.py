@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.functional import layer_norm
+from torch.nn.functional import layer_norm, rms_norm
 
 from polyclock import Condition, DiT, Joint, Layout, Local, Modality, Stream
 from polyclock.backbones.wan import SIZES, Wan
 from polyclock.encoders import Vector
 from polyclock.nn.attention import Memory
 from polyclock.nn.block import Run
-from polyclock.nn.wan_block import modulate, turn
+from polyclock.nn.fused import modulated, turned
+from polyclock.nn.wan_block import modulate
 
 pytest.importorskip("diffusers")
 from wan_pair import fill, gradient_gap, of_theirs, ours, pair, recipe, theirs, values  # noqa: E402
@@ -77,11 +78,13 @@ def test_what_is_not_wanted_is_left_out_of_the_last_block() -> None:
     video = one.modalities["video"]
     two = {"video": video, "depth": video}
     layout = Layout(Stream("video"), Stream("depth"), sees={"video": ("video",)})
-    model = replace(one, modalities=two, layout=layout).build()
+    own = replace(one.modulation, table=("depth",), last=("depth",))
+    model = replace(one, modalities=two, layout=layout, modulation=own).build()
     fill(model, theirs(2, 12))
     with torch.no_grad():
-        for p in model.embed["depth"].parameters():
-            p.normal_()
+        for part in (model.embed["depth"], model.modulation.table, model.modulation.last):
+            for p in part.parameters():
+                p.normal_()
     x, text = values()
     given = model.conditioner({"text": text}, {"text": torch.arange(2)}, 2)
     both, t = {"video": x, "depth": x.flip(0)}, torch.full((2, 3), 0.4)
@@ -147,12 +150,33 @@ def test_modulation_of_several_runs_by_views() -> None:
 
 
 def test_turning_keeps_lengths_and_depends_on_distance_alone() -> None:
-    angle = torch.randn(5, 1, 4)
-    q, k = torch.randn(1, 5, 2, 8), torch.randn(1, 5, 2, 8)
-    a, b = (turn(x, (angle.cos(), angle.sin())) for x in (q, k))
-    torch.testing.assert_close(a.norm(dim=-1), q.norm(dim=-1))
-    c, d = (turn(x, ((angle + 0.7).cos(), (angle + 0.7).sin())) for x in (q, k))
+    angle, gain = torch.randn(5, 1, 4), torch.rand(16)
+    q, k = torch.randn(1, 5, 16), torch.randn(1, 5, 16)
+
+    def turn(x: torch.Tensor, by: torch.Tensor | None) -> torch.Tensor:
+        return turned(x, gain, None if by is None else torch.polar(torch.ones_like(by), by), 2, 1e-6)
+
+    normed = rms_norm(q, (16,), gain, 1e-6).unflatten(-1, (2, 8))
+    torch.testing.assert_close(turn(q, None), normed)
+    torch.testing.assert_close(turn(q, angle).norm(dim=-1), normed.norm(dim=-1))
+    a, b, c, d = turn(q, angle), turn(k, angle), turn(q, angle + 0.7), turn(k, angle + 0.7)
     torch.testing.assert_close(a @ b.mT, c @ d.mT)
+
+
+def test_gradients_of_what_is_done_in_one_go() -> None:
+    """Against finite differences, in double precision."""
+
+    def double(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    torch.manual_seed(0)
+    angle = torch.randn(3, 1, 2, dtype=torch.float64)
+    turn = torch.polar(torch.ones_like(angle), angle)
+    h, shift, scale = double(2, 3, 2, 8), double(2, 3, 1, 8), double(2, 3, 1, 8)
+    assert torch.autograd.gradcheck(lambda *a: modulated(*a, 1e-6), (h, shift, scale))
+    x, gain = double(2, 3, 8), double(8)
+    for way in (turn, None):
+        assert torch.autograd.gradcheck(lambda x, gain: turned(x, gain, way, 2, 1e-6), (x, gain))  # noqa: B023
 
 
 def test_sizes_and_mistakes() -> None:

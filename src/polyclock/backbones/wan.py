@@ -12,7 +12,7 @@ from ..errors import unknown
 from ..nn.attention import Memory, Spans
 from ..nn.block import Context, Modulator, Run, kept
 from ..nn.rope import angles
-from ..nn.wan_block import Stretch, WanBlock, modulate
+from ..nn.wan_block import WanBlock, modulate, stretches
 from . import Stack
 
 SIZES = {  # width, depth, heads, width of the MLP
@@ -101,20 +101,21 @@ class WanStack(Stack):
         keep: Spans | None = None,
     ) -> Tensor:
         a = angles(positions.double(), self.width // self.heads, self.spec.theta)[:, None]
-        rope = (a.cos().float(), a.sin().float())
-        stretches = [Stretch(run, torch.cat(self.time(run.c, *ahead), -1)[:, :, 0].float()) for run in runs]
+        turn = torch.polar(torch.ones_like(a), a)
+        turn = turn if h.dtype == torch.float64 else turn.to(torch.complex64)
         contexts = [replace(c, mask=None) if c.mask is not None and bool(c.mask.all()) else c for c in contexts]
-        for i, block in enumerate(self.blocks):
-            last = keep if i == self.depth - 1 else None
-            h = block(h, stretches, i, rope, mask, contexts, memory, last)
-        runs = list(runs) if keep is None else [run for _, run in kept(runs, keep)]
-        two = [self._two(run) for run in runs]
-        return modulate(h, runs, [shift for shift, _ in two], [1 + scale for _, scale in two], self.spec.eps)
 
-    def _two(self, run: Run) -> tuple[Tensor, Tensor]:
-        """Shift and scale of the last modulation, (B, F or 1, 1, D) each."""
-        vectors = run.c[:, :, None].float() + self.table.float()
-        if run.last is not None:
-            vectors = vectors + run.last.unflatten(-1, (2, -1))[:, None]
-        shift, scale = vectors.chunk(2, 2)
-        return shift, scale
+        def time(c: Tensor) -> Tensor:
+            return torch.cat(self.time(c, *ahead), -1)[:, :, 0]
+
+        pieces = stretches(runs, time, together=True)
+        apart = pieces if keep is None else stretches(runs, time, together=False)
+        for i, block in enumerate(self.blocks):
+            last = i == self.depth - 1
+            h = block(h, apart if last else pieces, i, turn, mask, contexts, memory, keep if last else None)
+        shifts, scales = zip(*(piece.two(self.table) for piece in apart), strict=True)
+        if keep is None:
+            return modulate(h, pieces, shifts, scales, self.spec.eps)
+        left = kept(runs, keep)
+        shifts, scales = (tuple(part[i] for i, _ in left) for part in (shifts, scales))
+        return modulate(h, [run for _, run in left], shifts, scales, self.spec.eps)

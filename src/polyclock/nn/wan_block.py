@@ -4,8 +4,9 @@ which each adds a table of its own; queries and keys normed over the whole width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -13,61 +14,94 @@ from torch import Tensor, nn
 
 from .attention import Memory, Spans, pick
 from .block import Context, Run, kept, kept_contexts
+from .fused import modulated, turned, wide
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A `Run` with what all blocks share of its modulation: vectors (B, F or 1, 6 D), float32."""
+    """Neighbouring runs with frames of equal size, as one: F frames in all.
 
-    run: Run
+    c (B, F, D); vectors (B, F, 6 D): what all blocks share of its modulation.
+    """
+
+    runs: tuple[Run, ...]
+    c: Tensor
     vectors: Tensor
 
+    def view(self, h: Tensor) -> Tensor:
+        """h (B, L, D) -> (B, F, N, D) of this stretch, without a copy where h is whole."""
+        return h[:, self.runs[0].start : self.runs[-1].stop].unflatten(1, (self.c.shape[1], -1))
+
     def six(self, table: Tensor, index: int) -> tuple[Tensor, ...]:
-        """Shift, 1 + scale and gate of the attention, then of the MLP, each (B, F or 1, 1, D), in block `index`."""
-        vectors = self.vectors + table.flatten().float()
-        if self.run.table is not None:
-            vectors = vectors + self.run.table[:, None, index]
+        """Shift, 1 + scale and gate of the attention, then of the MLP, each (B, F, 1, D), in block `index`."""
+        own = self._own([None if run.table is None else run.table[:, index] for run in self.runs])
+        vectors = self.vectors + wide(table.flatten()) + own
         shift, scale, gate, low, high, last = vectors[:, :, None].chunk(6, -1)
         return shift, 1 + scale, gate, low, 1 + high, last
 
+    def two(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and 1 + scale of the last modulation, (B, F, 1, D) each; table (2, D)."""
+        vectors = torch.cat((self.c, self.c), -1) + wide(table.flatten()) + self._own([run.last for run in self.runs])
+        shift, scale = vectors[:, :, None].chunk(2, -1)
+        return shift, 1 + scale
 
-def modulate(h: Tensor, runs: Sequence[Run], shifts: Sequence[Tensor], scales: Sequence[Tensor], eps: float) -> Tensor:
-    """h (B, L, D) layer-normed, then scaled and shifted, each run by vectors (B, F or 1, 1, D) of its own."""
-    norm = F.layer_norm(h, h.shape[-1:], eps=eps)
-    parts = [
-        torch.addcmul(shift, run.view(norm), scale).flatten(1, 2)
-        for run, shift, scale in zip(runs, shifts, scales, strict=True)
-    ]
+    def _own(self, each: Sequence[Tensor | None]) -> Tensor | float:
+        """(B, F, ...) from what each run has for all of its frames, (B, ...) or None; 0 where none has any."""
+        some = next((part for part in each if part is not None), None)
+        if some is None:
+            return 0.0
+        parts = [torch.zeros_like(some) if part is None else part for part in each]
+        frames = [run.c.shape[1] for run in self.runs]
+        return torch.cat([part[:, None].expand(-1, f, -1) for part, f in zip(parts, frames, strict=True)], 1)
+
+
+def stretches(runs: Sequence[Run], time: Callable[[Tensor], Tensor], together: bool) -> list[Stretch]:
+    """Runs, `together` where their frames have one size; `time` maps c (B, F, D) to vectors (B, F, 6 D)."""
+
+    def size(run: Run) -> int:
+        return (run.stop - run.start) // run.c.shape[1]
+
+    groups = [list(group) for _, group in groupby(runs, key=size if together else id)]
+    whole = [(tuple(group), torch.cat([run.c for run in group], 1)) for group in groups]
+    return [Stretch(group, wide(c), wide(time(c))) for group, c in whole]
+
+
+def modulate(
+    h: Tensor, pieces: Sequence[Stretch | Run], shifts: Sequence[Tensor], scales: Sequence[Tensor], eps: float
+) -> Tensor:
+    """h (B, L, D) layer-normed, then scaled and shifted, each piece by vectors (B, F, 1, D) of its own."""
+    each = zip(pieces, shifts, scales, strict=True)
+    parts = [modulated(piece.view(h), shift, scale, eps).flatten(1, 2) for piece, shift, scale in each]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def add(h: Tensor, y: Tensor, pieces: Sequence[Stretch | Run], gates: Sequence[Tensor]) -> Tensor:
+    """h + gate y, all (B, L, D), each piece by a gate (B, F, 1, D) of its own."""
+    each = zip(pieces, gates, strict=True)
+    parts = [torch.addcmul(piece.view(h), piece.view(y), gate).flatten(1, 2) for piece, gate in each]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(h.dtype)
 
 
-def add(h: Tensor, y: Tensor, runs: Sequence[Run], gates: Sequence[Tensor]) -> Tensor:
-    """h + gate y, all (B, L, D), each run by a gate (B, F or 1, 1, D) of its own."""
-    pairs = zip(runs, gates, strict=True)
-    parts = [torch.addcmul(run.view(h), run.view(y), gate).flatten(1, 2) for run, gate in pairs]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(h.dtype)
+class WideNorm(nn.Module):
+    """RMS norm of queries or keys over all heads at once, which are then cut apart and turned."""
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.heads, self.eps = heads, eps
+
+    def forward(self, x: Tensor, turn: Tensor | None = None) -> Tensor:
+        """x (B, L, D), turn (L, 1, head / 2) -> (B, heads, L, head)."""
+        return turned(x, self.weight, turn, self.heads, self.eps).transpose(1, 2)
 
 
-class WideNorm(nn.RMSNorm):
-    """RMS norm of queries or keys over all heads at once, in the dtype that they come in."""
+class Gelu(nn.Module):
+    """The tanh form of GELU; without gradients in place of what it is given, which nothing else reads."""
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.weight is not None
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-def heads_first(x: Tensor, heads: int) -> Tensor:
-    """(B, L, D) -> (B, heads, L, head)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def turn(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-    """x (B, L, heads, head) turned pairwise in float32 by angles whose cos and sin are (L, 1, head / 2)."""
-    if rope is None:
-        return x
-    cos, sin = rope
-    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).to(x.dtype)
+        if torch.is_grad_enabled():
+            return F.gelu(x, approximate="tanh")
+        return torch.ops.aten.gelu_(x, approximate="tanh")
 
 
 class WanAttention(nn.Module):
@@ -77,30 +111,27 @@ class WanAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.q_norm, self.k_norm = WideNorm(dim, eps=eps), WideNorm(dim, eps=eps)
+        self.q_norm, self.k_norm = WideNorm(dim, heads, eps), WideNorm(dim, heads, eps)
 
     def forward(
         self,
         h: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
+        turn: Tensor | None,
         mask: Tensor | None,
         index: int,
         memory: Memory | None,
         keep: Spans | None,
     ) -> Tensor:
-        """rope: cos and sin (L, 1, head / 2). mask (B or 1, 1, L or 1, keys): True where a query may look.
+        """turn (L, 1, head / 2): where tokens stand. mask (B or 1, 1, L or 1, keys): True where a query may look.
 
         With `keep` only these stretches of tokens ask, and only they come back.
         """
         q, k, v = self.qkv(h).chunk(3, -1)
-        turning = rope
+        asking = turn
         if keep is not None:
-            q = pick(q, keep)
-            turning = None if rope is None else (pick(rope[0], keep, 0), pick(rope[1], keep, 0))
+            q, asking = pick(q, keep), None if turn is None else pick(turn, keep, 0)
             mask = pick(mask, keep, 2) if mask is not None and mask.shape[2] > 1 else mask
-        q = turn(self.q_norm(q).unflatten(-1, (self.heads, -1)), turning).transpose(1, 2)
-        k = turn(self.k_norm(k).unflatten(-1, (self.heads, -1)), rope).transpose(1, 2)
-        v = heads_first(v, self.heads)
+        q, k, v = self.q_norm(q, asking), self.k_norm(k, turn), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         if memory is not None:
             k, v = memory.extend(index, k, v)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
@@ -113,14 +144,13 @@ class WanCrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
-        self.q_norm, self.k_norm = WideNorm(dim, eps=eps), WideNorm(dim, eps=eps)
+        self.q_norm, self.k_norm = WideNorm(dim, heads, eps), WideNorm(dim, heads, eps)
 
     def forward(self, h: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """mask (B, M): True for real context tokens; None: all are."""
         k, v = self.kv(context).chunk(2, -1)
-        q, k = heads_first(self.q_norm(self.q(h)), self.heads), heads_first(self.k_norm(k), self.heads)
-        seen = None if mask is None else mask[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, heads_first(v, self.heads), attn_mask=seen)
+        q, k, v = self.q_norm(self.q(h)), self.k_norm(k), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
         return self.out(out.transpose(1, 2).flatten(2))
 
 
@@ -135,31 +165,31 @@ class WanBlock(nn.Module):
         if cross:
             self.cross_norm = nn.LayerNorm(dim, eps) if cross_norm else nn.Identity()
             self.cross = WanCrossAttention(dim, heads, eps)
-        self.mlp = nn.Sequential(nn.Linear(dim, feedforward), nn.GELU("tanh"), nn.Linear(feedforward, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, feedforward), Gelu(), nn.Linear(feedforward, dim))
 
     def forward(
         self,
         h: Tensor,  # (B, L, D)
-        stretches: Sequence[Stretch],
+        pieces: Sequence[Stretch],
         index: int,  # place of this block in the stack
-        rope: tuple[Tensor, Tensor] | None,
+        turn: Tensor | None,  # (L, 1, head / 2) complex: where tokens stand
         mask: Tensor | None,
         contexts: Sequence[Context],
         memory: Memory | None = None,
-        keep: Spans | None = None,  # stretches of tokens that are wanted of this block; None: all
+        keep: Spans | None = None,  # tokens that are wanted of this block; None: all. Then a piece is one run
     ) -> Tensor:
         """(B, L, D), or the tokens in `keep` alone."""
-        runs = [s.run for s in stretches]
-        shift, scale, gate, low, high, last = zip(*(s.six(self.table, index) for s in stretches), strict=True)
-        y = self.attention(modulate(h, runs, shift, scale, self.eps), rope, mask, index, memory, keep)
+        shift, scale, gate, low, high, last = zip(*(p.six(self.table, index) for p in pieces), strict=True)
+        y = self.attention(modulate(h, pieces, shift, scale, self.eps), turn, mask, index, memory, keep)
+        rest: Sequence[Stretch | Run] = pieces
         if keep is not None:
-            left = kept(runs, keep)
+            left = kept([p.runs[0] for p in pieces], keep)
             gate, low, high, last = (tuple(part[i] for i, _ in left) for part in (gate, low, high, last))
-            h, runs = pick(h, keep), [run for _, run in left]
-        h = add(h, y, runs, gate)
+            h, rest = pick(h, keep), [run for _, run in left]
+        h = add(h, y, rest, gate)
         if contexts:
             h = self.look(h, contexts if keep is None else kept_contexts(contexts, keep))
-        return add(h, self.mlp(modulate(h, runs, low, high, self.eps)), runs, last)
+        return add(h, self.mlp(modulate(h, rest, low, high, self.eps)), rest, last)
 
     def look(self, h: Tensor, contexts: Sequence[Context]) -> Tensor:
         """Cross-attention, each stretch to its own context; stretches without one pass through."""
