@@ -26,7 +26,8 @@ class Signal:
 
     Frame i lies `start + i / rate` seconds after the window's anchor (negative: history). `rate=None` is the
     data set's own rate. `kind="text"` has shape () and one string per sample. Videos are uint8 (T', H, W, C') and
-    are resized to (H, W); vectors are float32 (T', *S', C').
+    are resized to (H, W); vectors are float32 (T', *S', C'). `made` is the digest of what must have made the column
+    before it was stored; None: the data may be from anywhere.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Signal:
     shape: Shape
     rate: float | None = None
     start: float = 0.0
+    made: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,8 @@ class Modality:
         """What the data side must bring for this modality."""
         shape = self.codec.raw_shape(self.shape)
         kind: Kind = "video" if len(shape) == 4 else "vector"
-        return Signal(key=self.key or name, kind=kind, shape=shape, rate=self.rate, start=self.start)
+        made = getattr(self.codec, "made", None)
+        return Signal(key=self.key or name, kind=kind, shape=shape, rate=self.rate, start=self.start, made=made)
 
 
 class Encoder(Protocol):

@@ -23,6 +23,9 @@ copied and not changed. --experts names them, with commas between: [NAME=]EXPERT
 
 {experts}
 
+Features are projected on 8 components, which are fitted to clips spread over the data set first: semantics=dino:WEIGHTS
+?components=16&scale=channel&clips=256, and ?components=0 stores them whole.
+
 WEIGHTS is a folder with config.json and *.safetensors, a hub's name OWNER/NAME, or for raft and densepose a TorchScript
 file. Filters mark clips, with the reason; DIR?kept=yes opens those that all of them keep. What fails stands with the
 reason in DIR/quarantine; the exit status is then 1. The same command goes on with what is not done yet, and further
@@ -34,8 +37,12 @@ ABOUT = {
     "skeleton": "vitpose",
     "surface": "densepose",
     "semantics": "dino (DINOv2 features on its grid of patches)",
+    "geometry": "vggt (VGGT features; through your own installation)",
+    "geometry": "vggt (its features on their grid)",
     "filters": "duration, resolution, motion, quality",
 }
+# Settings of features besides the expert's own: how they are projected before they are stored.
+PROJECTED = ("components", "scale", "per", "rows", "clips")
 WORD = re.compile(r"(?:(?P<name>\w+)=)?(?P<expert>\w+)(?::(?P<weights>[^?]+))?(?:\?(?P<settings>.+))?")
 
 
@@ -120,7 +127,12 @@ def _named(word: str, classes: Any, defaults: dict[str, str]) -> str:
 
 
 def _made(cls: type, kind: str, match: re.Match, device: str) -> Expert | Filter:
+    from ..experts.expert import FEATURES
+    from ..experts.projected import Projected
+
     own = {flag.name: flag for flag in flags.of_dataclass(cls)}
+    beside = {flag.name: flag for flag in flags.of_dataclass(Projected)[1:]} if cls.modality == FEATURES else {}  # type: ignore[attr-defined]
+    own |= {name: flag for name, flag in beside.items() if name in PROJECTED}
     given: dict[str, Any] = {}
     if match["weights"]:
         if "weights" not in own:
@@ -139,7 +151,10 @@ def _made(cls: type, kind: str, match: re.Match, device: str) -> Expert | Filter
             f"--experts {match[0]!r}: {kind} needs weights, a folder with config.json and *.safetensors or a hub's "
             f"name: {kind}:PATH"
         )
-    made: Expert | Filter = cls(**given)
+    how = {name: given.pop(name) for name in PROJECTED if name in given and name in beside}
+    made: Any = cls(**given)
+    if beside and how.get("components") != 0:
+        made = Projected(expert=made, **how)
     made.fingerprint  # noqa: B018  - what is wrong with the weights is said before any work begins
     return made
 

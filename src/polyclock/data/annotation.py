@@ -4,6 +4,8 @@
     columns/COLUMN/012/012345.mp4   the answer for one episode: 16-bit planes as in a recording (`data.dense`), or .npy
     records/0-of-1.jsonl        what is finished, one line each; a line is written after its file has its place
     quarantine/0-of-1.jsonl     what failed, and why
+    projections/NAME-123abc.safetensors   of columns of features: how they were projected before they were stored
+    latents/                    what frozen codecs say of the columns, where they were encoded (`data.latents`)
 
 Several processes may write, one for each shard. A kill at any moment costs the piece of work that was being done.
 """
@@ -11,6 +13,7 @@ Several processes may write, one for each shard. A kill at any moment costs the 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -193,8 +196,10 @@ class Answer:
         else:
             with aside(self.path).open("wb") as file:
                 np.save(file, np.concatenate(self._rows))
+        with aside(self.path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         commit(self.path)
-        return {"file": str(self.name), "frames": self.frames, "shape": list(self.shape)}
+        return {"file": str(self.name), "frames": self.frames, "shape": list(self.shape), "sha256": digest}
 
     def discard(self) -> None:
         """Forget what was begun."""

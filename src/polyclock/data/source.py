@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ..codecs.codec import Shape
+from ..codecs.codec import Codec, Shape
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".gif")
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -189,6 +189,11 @@ class Around:
     def dense(self) -> dict[str, dict[str, Any]]:
         """What the data set notes of its dense modalities; empty where it has none."""
         return getattr(self.dataset, "dense", {})
+
+    def made_by(self, key: str) -> Codec | None:
+        """The codec that made a column before it was stored; None: it is raw."""
+        found = getattr(self.dataset, "made_by", None)
+        return found(key) if found is not None else None
 
     @property
     def fingerprint(self) -> str:

@@ -53,6 +53,7 @@ class Windows:
         columns = facts.columns
         self.present = tuple(n for n, s in self.signals.items() if s.key in columns)
         self.absent = tuple(n for n in self.signals if n not in self.present)
+        _check_made(self.signals, dataset)
         _check(self.signals, self.absent, columns)
         self._offsets = {
             n: np.array(offsets(self.signals[n], facts.fps), np.int64)
@@ -133,6 +134,22 @@ def _check(signals: Mapping[str, Signal], absent: tuple[str, ...], columns: Mapp
         ):
             raise ValueError(
                 f"{name}: one frame of {signal.key!r} has shape {shape}, the model wants {signal.shape[1:]}"
+            )
+
+
+def _check_made(signals: Mapping[str, Signal], dataset: Dataset) -> None:
+    """Errors: a column that was made by something else than the model was fitted to."""
+    made_by = getattr(dataset, "made_by", None)
+    for name, signal in signals.items():
+        by = made_by(signal.key) if made_by is not None and signal.made is not None else None
+        if (
+            signal.made is not None
+            and signal.key in dataset.facts.columns
+            and getattr(by, "digest", None) != signal.made
+        ):
+            raise ValueError(
+                f"{name}: the model was fitted to a column that {signal.made} made, and {signal.key!r} here is "
+                f"{'raw' if by is None else f'by {by.digest}'}; numbers of the two mean different things"
             )
 
 

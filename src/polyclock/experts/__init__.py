@@ -20,6 +20,7 @@ CLASSES = {
     "vitpose": ("vitpose", "VitPose"),
     "densepose": ("densepose", "DensePose"),
     "dino": ("dino", "Dino"),
+    "vggt": ("vggt", "Vggt"),
     "duration": ("filters", "Duration"),
     "resolution": ("filters", "Resolution"),
     "motion": ("filters", "Motion"),
@@ -33,6 +34,7 @@ DEFAULTS = {
     "skeleton": "vitpose",
     "surface": "densepose",
     "semantics": "dino",
+    "geometry": "vggt",
 }
 
 

@@ -16,6 +16,7 @@ from ..data import annotation as store
 from ..data.source import Dataset, Episode
 from ..errors import unknown
 from .expert import Expert, Filter, settings
+from .projected import fit_to
 
 PIECE = 64  # frames handed to an expert at a time, where it need not see the whole clip
 HELD = 2**30  # bytes of pictures of a clip that is decoded once for all experts, at most
@@ -94,7 +95,10 @@ def annotate(
     a package that an expert needs; OSError where the disk is full.
     """
     out, begun = Path(out), time.monotonic()
-    tasks = _tasks(dataset, experts, cameras or default_cameras(dataset), size)
+    cameras = tuple(cameras or default_cameras(dataset))
+    _tasks(dataset, experts, cameras, size)  # what is wrong with them is said before any work begins
+    store.note(out, source, {}, {})
+    tasks = _tasks(dataset, fit_to(dataset, out, experts, cameras, size), cameras, size)
     _note(out, source, tasks)
     name = f"{shard[0]}-of-{shard[1]}"
     records = store.Log(out / store.RECORDS / f"{name}.jsonl", f"shard {shard[0]}/{shard[1]} of {out}")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from ..data import dense
 
@@ -61,9 +62,11 @@ class Filter(Protocol):
 
 
 def settings(expert: Any) -> dict[str, Any]:
-    """The settings that an expert's answer depends on, as plain data."""
+    """The settings that an expert's answer depends on, as plain data; what is fitted to data stands in files."""
     fields = [f.name for f in dataclasses.fields(expert) if f.name not in RUNNING]
-    return {name: value for name in fields if not callable(value := getattr(expert, name))}
+    values = {name: getattr(expert, name) for name in fields}
+    parts = {n: {"is": type(v).__name__} | settings(v) for n, v in values.items() if dataclasses.is_dataclass(v)}
+    return {n: parts.get(n, v) for n, v in values.items() if n in parts or not (callable(v) or isinstance(v, Tensor))}
 
 
 def fingerprint(expert: Any, made_of: str = "") -> str:

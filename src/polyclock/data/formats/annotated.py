@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...codecs.codec import Shape
+from ...codecs.codec import Codec, Shape
 from ...errors import unknown
-from .. import annotation, dense
+from .. import annotation, dense, projections
 from ..source import Around, Dataset, Facts, UntidyData
 from ..video import pictures_of, read_frames
 from .options import Options
@@ -95,6 +95,11 @@ class Annotated(Around):
         """What is noted of the dense modalities, the source's own among them."""
         notes = {name: entry["note"] for name, entry in self.columns.items() if entry["note"]["kind"] in dense.KINDS}
         return getattr(self.dataset, "dense", {}) | notes
+
+    def made_by(self, key: str) -> Codec | None:
+        """The projection that made a column of features; None: it is raw."""
+        name = self.columns[key]["note"].get("projection") if key in self.columns else None
+        return super().made_by(key) if name is None else projections.load(self.root, name)
 
     @property
     def fingerprint(self) -> str:
