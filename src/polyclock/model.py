@@ -86,26 +86,30 @@ class WorldModel(nn.Module):
             {key(s.name): s.detail.build(s.of, modalities, width) for s in layout.streams if s.detail is not None}
         )
         self.registers = nn.Parameter(0.02 * torch.randn(registers, width))
+        self.auxiliary = nn.ModuleDict()  # objectives beside those of the modalities, by name; no call needs them
         # As far as the recipe says it; 0 where a size is open.
         self.grids = {s.name: self.modalities[s.of[0]].grid for s in layout.streams}
         self._learn_places()
         for s in layout.streams:
             self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
 
-    def begin_copies(self) -> None:
-        """Embeddings and heads of modalities that are to begin as copies take the values of the others."""
+    def begin_copies(self, only: Collection[str] | None = None) -> None:
+        """Embeddings and heads of modalities that are to begin as copies take the values of the others.
+
+        `only`: those of which some parameter is named here; None: all.
+        """
         for name, m in self.modalities.items():
             if m.copy is None:
                 continue
             mate = self.modalities[m.copy]
-            if key(name) in self.embed:
-                like(self.embed[key(name)], self.embed[key(mate.embedding or m.copy)])
-            if key(name) in self.head:
-                like(self.head[key(name)], self.head[key(mate.head or m.copy)], back=True)
+            for kind, ends, other in (("embed", self.embed, mate.embedding), ("head", self.head, mate.head)):
+                new = only is None or any(n.startswith(f"{kind}.{key(name)}.") for n in only)
+                if key(name) in ends and new:
+                    like(ends[key(name)], ends[key(other or m.copy)], back=kind == "head")
 
     def newcomers(self) -> set[str]:
-        """Names of the parameters that belong to modalities which join what is trained already."""
-        new = {key(n) for n, m in self.modalities.items() if m.joins}
+        """Names of the parameters that belong to modalities which join what is trained already, or to no call."""
+        new = {key(n) for n, m in self.modalities.items() if m.joins} | {"auxiliary"}
         return {name for name, _ in self.named_parameters() if new & set(name.split("."))}
 
     def _learn_places(self) -> None:
@@ -141,7 +145,7 @@ class WorldModel(nn.Module):
         """
         batch = self.looked_at(batch.to(self.device), dice if self.training else None)
         values = dict(batch.values)
-        for name in (*self.modalities, *self.conditions):
+        for name in (*self.modalities, *self.conditions, *self.auxiliary):
             raw = values.get(name)
             if not isinstance(raw, Tensor):
                 continue
@@ -187,7 +191,9 @@ class WorldModel(nn.Module):
         return replace(given, ahead=self.backbone.ahead(self.conditioner.together(given)))
 
     def codec(self, name: str):
-        """The codec of a modality (its own or the one it shares) or condition."""
+        """The codec of a modality (its own or the one it shares), condition or auxiliary objective."""
+        if name in self.auxiliary:
+            return self.auxiliary[name].spec.codec  # type: ignore[union-attr]
         if name in self.conditions:
             return self.conditions[name].codec
         return self.modalities[root(name, self.modalities)].codec

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .auxiliary import compared, net_of, watched
 from .batch import Batch
 from .dice import Dice
 from .modality import Modality, spread
@@ -71,11 +72,17 @@ def loss(
         batch.size,
         {n: draw.drop[n] for n in model.conditions if n in draw.drop},
     )
-    out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
+    with watched(model) as seen:
+        out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
     parts = {}
     for name, m in model.modalities.items():
         parts[name] = mean_learnt(out[name], target[name], learn[name], m).sum() / (global_size or batch.size)
-    total = sum(weight_at(m.weight, step) * parts[name] for name, m in model.modalities.items())
+    weights = {name: m.weight for name, m in model.modalities.items()}
+    for name, tokens in seen.items():
+        spec = net_of(model, name).spec
+        weights[name] = spec.weight
+        parts[name] = compared(model, name, tokens, batch, rows[spec.of][0], x_t, given) / (global_size or batch.size)
+    total = sum(weight_at(weight, step) * parts[name] for name, weight in weights.items())
     assert isinstance(total, Tensor)
     return total, parts
 

@@ -27,6 +27,7 @@ from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
 from .query import Query
 from .recipe import Recipe
+from .relations import Relations
 from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without
 from .views import Jitter, View
 
@@ -49,7 +50,7 @@ OWN: tuple[type, ...] = (
         JointLocal,
         Local,
     ),
-    *(Linear, Cosine, Discrete, Annealed, Shift),
+    *(Linear, Cosine, Discrete, Annealed, Relations, Shift),
     *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without, Uniform, LogitNormal, Places),
 )
 

@@ -52,7 +52,7 @@ def save(
     inner, ends = tables(model, names[0], text)
     state = model.state_dict(keep_vars=True)
     known = {link.ours for link in inner} | {f"{end}.{key(n)}.{part}" for n in names for end, part in _parts()}
-    beside = [n for n in state.keys() - known if state[n].numel()]
+    beside = [n for n in state.keys() - known if state[n].numel() and not n.startswith("auxiliary.")]
     if beside:
         raise ValueError(f"the model has {len(beside)} weights that a Wan transformer has not, such as {min(beside)!r}")
     channels = {n: int(model.modalities[n].shape[-1] or 0) for n in names}

@@ -210,7 +210,7 @@ def begin(model: WorldModel, device: str | torch.device = "cpu") -> None:
             module._parameters[last] = nn.Parameter(value.to(device, dtype), requires_grad=old.requires_grad)
         else:
             module._buffers[last] = value.to(device)
-    model.begin_copies()
+    model.begin_copies(bare)
 
 
 def save(
@@ -235,7 +235,9 @@ def save(
         raise ValueError(f"{folder} is not empty; name another folder")
     table, limit = table_of(model, video, text), bytes_of(shard_size)
     state = model.state_dict(keep_vars=True)
-    beside = [n for n in state.keys() - {link.ours for link in table} if state[n].numel()]
+    # What only training needs is no part of the network.
+    inside = {n for n in state if state[n].numel() and not n.startswith("auxiliary.")}
+    beside = list(inside - {link.ours for link in table})
     if beside and not leave_out:
         raise ValueError(
             f"the model has {len(beside)} weights that a Wan transformer has not, such as {min(beside)!r}; "
