@@ -6,7 +6,18 @@ from .pad import pad
 from .tabletop import tabletop
 from .tiny import tiny
 from .unityvideo import unityvideo
+from .unityvideo_released import unityvideo_released
 from .uwm import uwm
 from .uwm_official import uwm_official
 
-__all__ = ["diffusion_policy", "gr1", "pad", "tabletop", "tiny", "unityvideo", "uwm", "uwm_official"]
+__all__ = [
+    "diffusion_policy",
+    "gr1",
+    "pad",
+    "tabletop",
+    "tiny",
+    "unityvideo",
+    "unityvideo_released",
+    "uwm",
+    "uwm_official",
+]
