@@ -18,6 +18,7 @@ from ..modality import Modality, Signal
 from ..nn.modulation import root
 from ..recipe import Recipe
 from ..views import View
+from .parallel import own_device
 
 FRAMES = 32  # raw frames that are held at once
 
@@ -46,7 +47,7 @@ def encoded_ahead(
         raise ValueError(
             f"no codec of the recipe {recipe.name!r} is a frozen network: there is nothing to encode ahead"
         )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device) if device else own_device()
     lengths = {e.index: e.length for e in dataset.episodes}
     found = {}
     for name in names:

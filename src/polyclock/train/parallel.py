@@ -80,7 +80,7 @@ def joined(device: str | torch.device | None = None) -> Iterator[Ranks]:
 
     gloo on CPUs, nccl on GPUs. A process group that the caller made already is used and left open.
     """
-    device = torch.device(device) if device else _own_device()
+    device = torch.device(device) if device else own_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -167,7 +167,8 @@ def shared_like(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
-def _own_device() -> torch.device:
+def own_device() -> torch.device:
+    """The GPU of this process among those of its machine, or the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
