@@ -14,6 +14,7 @@ import json
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ class Latents:
     precision  how they are kept
 
     NAME.npy holds the numbers and NAME.rows a byte for each row, 1 once its numbers are on the disk: an interrupted
-    fill goes on where it was, by any number of processes at once, each at another episode. NAME.json says what it is.
+    fill goes on where it was, by any number of processes at once, each at another episode. NAME.sums holds a checksum
+    of each row, which `polyclock data verify` compares. NAME.json says what it is.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Latents:
         # From here on no other handle of the same file may be closed in this process: its claims would go with it.
         marks = os.open(self._stem.with_suffix(".rows"), os.O_RDWR)
         numbers = os.open(self.path, os.O_RDWR)
+        sums = os.open(self._stem.with_suffix(".sums"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             left = [e for e, rows in wanted.items() if len(self._lacking(marks, e, rows))]
             count = len(left)
@@ -98,13 +101,14 @@ class Latents:
                         if not mine:
                             busy.append(e)
                             continue
-                        self._encode(marks, numbers, e, self._lacking(marks, e, wanted[e]), encode, piece)
+                        self._encode((marks, numbers, sums), e, self._lacking(marks, e, wanted[e]), encode, piece)
                     if tell:
                         tell(f"{count - len(left) + left.index(e) + 1} of {count} episodes encoded")
                 if len(busy) == len(left):
                     time.sleep(0.1)
                 left = busy
         finally:
+            os.close(sums)
             os.close(numbers)
             os.close(marks)
 
@@ -188,8 +192,9 @@ class Latents:
         at = np.unique(np.asarray(rows, np.int64))
         return at[have[at] == 0]
 
-    def _encode(self, marks: int, numbers: int, episode: int, rows: np.ndarray, encode: Encode, piece: int) -> None:
+    def _encode(self, files: tuple[int, int, int], episode: int, rows: np.ndarray, encode: Encode, piece: int) -> None:
         assert self._array is not None
+        marks, numbers, sums = files
         shape = self._array.shape[1:]
         size = self._array.dtype.itemsize * int(np.prod(shape))
         begin = os.fstat(numbers).st_size - self._total * size
@@ -203,9 +208,16 @@ class Latents:
             at = self._first[episode] + part
             for place, row in zip(at.tolist(), found, strict=True):
                 os.pwrite(numbers, row.tobytes(), begin + place * size)
+                os.pwrite(sums, checksum(row).to_bytes(4, "little"), 4 * place)
             os.fdatasync(numbers)
+            os.fdatasync(sums)
             for place in at.tolist():
                 os.pwrite(marks, b"\1", place)
+
+
+def checksum(row: np.ndarray) -> int:
+    """Of the bytes of a row; never 0, which stands for none."""
+    return zlib.crc32(np.ascontiguousarray(row).tobytes()) or 1
 
 
 def _sized(path: Path, size: int) -> None:
