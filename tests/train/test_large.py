@@ -105,6 +105,35 @@ def test_only_changes_and_newcomers_are_trained_and_the_merged_model_is_the_same
     assert (loss_of(model) - first).abs() > 1e-3
 
 
+def test_which_maps_change_how_much_and_what_is_trained_beside(tmp_path: Path) -> None:
+    from polyclock.train.lora import add_lora, merged, scale
+
+    pytest.importorskip("peft")
+    model = RECIPE.build()
+    add_lora(model, 2, seed=0, alpha=6.0, of=("attention", "cross"), beside=("embed.video", "head.video"))
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert all("attention" in n or "cross" in n for n in trained if "lora" in n)
+    assert {n for n in trained if "lora" not in n} - model.newcomers() == {
+        f"{end}.video.{part}" for end in ("embed", "head") for part in ("weight", "bias")
+    }
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            if "lora_B" in n:
+                p.normal_()
+    assert scale(model) == 3.0
+    other = RECIPE.build()
+    other.load_state_dict(merged(model.state_dict(), scale(model)))
+    torch.testing.assert_close(loss_of(other), loss_of(model))
+    for settings, message in (
+        ({"of": ("attn",)}, "unknown part of the name of a block's map 'attn'"),
+        ({"beside": ("embed.vid.",)}, "unknown parameter prefix in lora_beside 'embed.vid.'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            add_lora(RECIPE.build(), 2, seed=0, **settings)
+    with pytest.raises(ValueError, match="lora is 0"):
+        replace(SETTINGS, lora_of=("attention",))
+
+
 def test_a_run_of_changes_goes_on_and_its_model_folder_needs_no_peft(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     training = replace(SETTINGS, lora=2, schedule="constant")

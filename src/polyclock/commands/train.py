@@ -47,7 +47,7 @@ class Setup:
     stride       data frames from one training window to the next
     cache        decode the cameras once, at the recipe's size, into RUN/cache
     latents      a folder to keep what frozen autoencoders say of the targets, computed once; several runs may share it;
-                 none: they run in every step
+                 none: the one that `polyclock annotate --for` left beside the data, or they run in every step
     latents_as   numbers that are kept there: float32, float16
     device       cpu, cuda, cuda:1; none: a GPU if there is one
     tensorboard  write TensorBoard events too
@@ -80,6 +80,7 @@ def run(words: Sequence[str]) -> int:
     setup, training = flags.settings(Setup, given), flags.settings(Training, given)
 
     from ..data import open_dataset
+    from ..interop.expanded import Base
     from ..train import loop
     from ..train.job import recipe_job
 
@@ -99,10 +100,11 @@ def run(words: Sequence[str]) -> int:
         check_columns(recipe, dataset)
         recipe = recipe.fit(kept)
     more = open_dataset(setup.also) if setup.also else None
+    setup = beside_data(setup, recipe, dataset)
     if setup.cache:
-        dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
+        dataset = _cached(dataset, recipe, setup)
         kept, held_out = split(dataset, setup.hold_out)
-        more = more and _cached(more, recipe, Path(setup.out) / "cache")
+        more = more and _cached(more, recipe, setup)
     ahead = Ahead(setup, recipe)
     windows, validation = ahead.windows(dataset, kept), ahead.windows(dataset, held_out, training=False)
     beside = None if more is None else ahead.windows(more, more)
@@ -119,7 +121,8 @@ def run(words: Sequence[str]) -> int:
         raise ValueError("--also-share says how much comes from the data set that --also names; there is none")
     source = sources.staged(setup.stages, training.steps, training.accumulate)
     later = validation and replace(sources, sets={"data": validation}, weights={}).source()
-    job = recipe_job(recipe, source, later, data=which, weights=weights)
+    begin = None if recipe.base is None or before else Base(recipe.base)
+    job = recipe_job(recipe, source, later, data=which, weights=weights, begin=begin)
     if _first():
         _show(words[0], own, arguments, origin, recipe, training, windows, validation, beside)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
@@ -199,12 +202,30 @@ def _first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _cached(dataset: Dataset, recipe: Recipe, folder: Path) -> Dataset:
-    from ..data import Cached
+def beside_data(setup: Setup, recipe: Recipe, dataset: Dataset) -> Setup:
+    """The setup with the folder of latents that lies beside the data, where none is named and the recipe can use it."""
+    from ..train.ahead import kept_names
 
+    folder = getattr(dataset, "latents", None)
+    if setup.latents is not None or folder is None or not kept_names(recipe):
+        return setup
+    if _first():
+        print(f"targets are read from {folder}", flush=True)
+    return replace(setup, latents=str(folder))
+
+
+def _cached(dataset: Dataset, recipe: Recipe, setup: Setup) -> Dataset:
+    """Cameras in memory, at the recipe's size; those that are read as latents are left out."""
+    from ..data import Cached
+    from ..train.ahead import kept_names
+
+    folder, ahead = Path(setup.out) / "cache", kept_names(recipe) if setup.latents is not None else ()
+    wanted = {n: s for n, s in recipe.signals().items() if n not in ahead}
+    if not any(s.kind == "video" for s in wanted.values()):
+        return dataset
     if _first() and not folder.is_dir():
         print(f"decoding the cameras once, into {folder}", flush=True)
-    return Cached(dataset, recipe.signals(), folder)
+    return Cached(dataset, wanted, folder)
 
 
 @dataclass(frozen=True)
@@ -238,12 +259,12 @@ class Ahead:
                 stride=setup.stride,
                 precision=setup.latents_as,
                 device=setup.device,
-                tell=_progress() if _first() else None,
+                tell=progress() if _first() else None,
             )
         return Windows(part, self.recipe.signals(), setup.stride, ahead)
 
 
-def _progress() -> Callable[[str], object]:
+def progress() -> Callable[[str], object]:
     """Prints at most a line in ten seconds."""
     last = 0.0
 

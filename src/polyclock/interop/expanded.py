@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..codecs.vae import weights_digest
 from ..layout import Layout, Stream
 from ..modality import Modality
 from ..model import WorldModel
@@ -89,8 +90,7 @@ def load(
     """
     folder = transformer_folder(path)
     config = read_config(folder)
-    said = json.loads(notes_of(folder).get(NOTE, "null"))
-    found: dict[str, int] = dict(sources or said or {})
+    found = dict(sources or sources_of(folder) or {})
     if not found or sum(found.values()) != config["in_channels"]:
         raise ValueError(
             f"{folder} has {config['in_channels']} channels, and its sources are said to have {found}; "
@@ -119,6 +119,37 @@ def recipe_of(
         more: dict[str, Any] = {} if name == lead else {"clock": lead, "zero_init": True, "null": "zero"}
         modalities[name] = replace(film, shape=shape, **more)
     return replace(base, modalities=modalities, layout=Layout(Stream(*sources)))
+
+
+@dataclass(frozen=True)
+class Base:
+    """A folder, expanded or not, that a new model begins as: what the folder does not have stays as it is.
+
+    Errors, when it is called: ValueError for another architecture, or sources that are not those of the model.
+    """
+
+    folder: str
+
+    @property
+    def digest(self) -> str:
+        """Of its weights."""
+        return weights_digest(str(transformer_folder(self.folder)))
+
+    def __call__(self, model: WorldModel) -> None:
+        said = sources_of(self.folder)
+        if said is None:
+            wan.load_weights(model, self.folder)
+            return
+        have = {n: model.modalities[n].shape[-1] for n in fused(model)}
+        if list(have.items()) != list(said.items()):
+            raise ValueError(f"{self.folder} has the sources {said}; the model has {have}")
+        load_weights(model, self.folder)
+
+
+def sources_of(path: str | Path) -> dict[str, int] | None:
+    """{name: channels} in the order of an expanded folder's channels; None for a folder that says nothing of them."""
+    note = notes_of(transformer_folder(path)).get(NOTE)
+    return None if note is None else dict(json.loads(note))
 
 
 def load_weights(model: WorldModel, path: str | Path, *, text: str = "text") -> None:

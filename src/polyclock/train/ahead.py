@@ -42,7 +42,7 @@ def encoded_ahead(
     Errors: ValueError where no codec is frozen, or where a view's looks change so freely that they cannot be kept.
     """
     views = {name: view for view in recipe.views for name in view.of}
-    names = [n for n in recipe.modalities if getattr(_codec(recipe, n), "frozen", False)]
+    names = kept_names(recipe)
     if not names:
         raise ValueError(
             f"no codec of the recipe {recipe.name!r} is a frozen network: there is nothing to encode ahead"
@@ -74,6 +74,11 @@ def encoded_ahead(
         latents.fill(wanted, _encoder(name, signal, codec, view, dataset, training, device), piece=piece, tell=told)
         found[name] = latents
     return found
+
+
+def kept_names(recipe: Recipe) -> list[str]:
+    """The modalities whose codec is a frozen network: what can be encoded ahead."""
+    return [n for n in recipe.modalities if getattr(_codec(recipe, n), "frozen", False)]
 
 
 def check(name: str, modality: Modality, view: View | None, training: bool) -> None:

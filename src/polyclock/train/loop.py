@@ -114,7 +114,8 @@ def run(
         torch.manual_seed(training.seed)
         model = job.build()
         if training.lora:
-            add_lora(model, training.lora, training.seed)
+            how = {"alpha": training.lora_alpha, "of": training.lora_of, "beside": training.lora_beside}
+            add_lora(model, training.lora, training.seed, **how)  # type: ignore[arg-type]
         if training.recompute:
             recompute(model)
         module = parallelize(Step(model.to(ranks.device), job.loss), ranks.mesh, training.shards)

@@ -44,6 +44,9 @@ class Training:
     ema                 decay of the moving average of the weights; 0: none. Update n uses min(ema, (1 + n) / (10 + n))
     precision           "fp32" (TF32 matrix products on GPUs) or "bf16" (autocast; the weights stay float32)
     lora                rank of low-rank changes that are trained in place of all weights, besides what joins; 0: none
+    lora_alpha          a change counts alpha / rank times; none: once
+    lora_of             parts of the names of the maps that are changed, such as attention,cross; none: all
+    lora_beside         prefixes of parameters that are trained whole beside them, such as embed.video,head.video
     recompute           compute what happens within a block anew in the backward pass: less memory, more time
     shards              of several processes each keeps a share of all weights (FSDP2), in place of a copy
     validate_every      steps between validations on held-out episodes; 0: never
@@ -71,6 +74,9 @@ class Training:
     ema: float = 0.999
     precision: Literal["fp32", "bf16"] = "fp32"
     lora: int = 0
+    lora_alpha: float | None = None
+    lora_of: tuple[str, ...] = ()
+    lora_beside: tuple[str, ...] = ()
     recompute: bool = False
     shards: bool = False
     validate_every: int = 500
@@ -103,6 +109,10 @@ class Training:
             raise unknown("schedule", self.schedule, ("constant", "cosine"))
         if self.precision not in ("fp32", "bf16"):
             raise unknown("precision", self.precision, ("fp32", "bf16"))
+        if not self.lora and (self.lora_alpha or self.lora_of or self.lora_beside):
+            raise ValueError("lora_alpha, lora_of and lora_beside say how low-rank changes are trained; lora is 0")
+        if self.lora_alpha is not None:
+            _number("lora_alpha", self.lora_alpha, above=True)
         if self.time_limit is not None:
             _number("time_limit", self.time_limit, above=True)
         for pair in self.factors:

@@ -18,7 +18,7 @@ from torch.optim import AdamW
 
 from .checkpoint import Files
 from .ema import Average, put
-from .lora import adapted, merged
+from .lora import adapted, merged, scale
 from .parallel import shared_like, whole
 from .settings import Training
 
@@ -82,7 +82,7 @@ class State:
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights as they are used: whole, with low-rank changes added. All processes must ask."""
-        return merged({name: _cpu(value) for name, value in self.model.state_dict().items()})
+        return merged({name: _cpu(value) for name, value in self.model.state_dict().items()}, scale(self.model))
 
     def tensors(self) -> Saved:
         """All that a checkpoint holds, whole. All processes must ask."""
