@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
 
@@ -165,10 +166,7 @@ def sample(
         kept = memory if memory.sealed else None
         return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
 
-    training = model.training
-    if training:
-        model.eval()
-    try:
+    with answering(model):
         still = set() if any(g.weight for g in drops) else constant_streams(model, roles)
         if still:
             old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
@@ -177,10 +175,20 @@ def sample(
         for row, after, _ in moves:
             moved = (solver or Euler()).move(x, row, after, predict, model.modalities)
             x = x | {n: v for n, v in moved.items() if n not in idle}
+    return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+
+
+@contextmanager
+def answering(model: WorldModel) -> Iterator[None]:
+    """The model in evaluation mode, and back."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
     finally:
         if training:
             model.train()
-    return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
 
 
 def usual_steps(model: WorldModel) -> int:

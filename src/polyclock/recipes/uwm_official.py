@@ -106,21 +106,25 @@ def uwm_official(
         ),
         backbone=DiT(width=width, depth=depth, heads=heads, qk_norm=False, rope=False, eps=1e-6, out=True),
         registers=registers,
-        views=tuple(
-            View(
-                of=(n.replace("video", "camera"), n),
-                resize=resize,
-                crop=crop,
-                jitter=Jitter(),
-                per="batch",
-                fixed=looks,
-                grid=grid,
-                plain=() if recoloured else (n,),
-            )
-            for n in names.values()
-        ),
+        views=tuple(_view(n, resize, crop, looks, grid, recoloured) for n in names.values()),
         init="normal",
         seed=seed,
+    )
+
+
+def _view(
+    name: str, resize: tuple[int, int], crop: tuple[int, int], looks: int | None, grid: int, recoloured: bool
+) -> View:
+    """How a camera is looked at: one draw for a whole batch, as theirs."""
+    return View(
+        of=(name.replace("video", "camera"), name),
+        resize=resize,
+        crop=crop,
+        jitter=Jitter(),
+        per="batch",
+        fixed=looks,
+        grid=grid,
+        plain=() if recoloured else (name,),
     )
 
 
