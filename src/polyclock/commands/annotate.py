@@ -13,7 +13,7 @@ from ..errors import unknown
 
 if TYPE_CHECKING:
     from ..experts import Expert, Filter
-    from ..experts.annotate import Told
+    from ..experts.annotate import Summary, Told
 
 TEXT = """Ask experts about every clip of a data set. DIR then opens as a data set: the columns of SOURCE, and beside
 each camera what the experts said of it (observation.images.front -> observation.flow.front, video -> flow).
@@ -29,7 +29,10 @@ Features are projected on 8 components, which are fitted to clips spread over th
 WEIGHTS is a folder with config.json and *.safetensors, a hub's name OWNER/NAME, or for raft and densepose a TorchScript
 file. Filters mark clips, with the reason; DIR?kept=yes opens those that all of them keep. What fails stands with the
 reason in DIR/quarantine; the exit status is then 1. The same command goes on with what is not done yet, and further
-experts add to it. Machines share the work: --shard 0/4, --shard 1/4, ..."""
+experts add to it. Machines share the work: --shard 0/4, --shard 1/4, ... DIR?kept=whole opens clips without failures.
+
+--for "RECIPE FLAGS" also encodes what the frozen codecs of that recipe say of the clips, into DIR/latents, where
+`polyclock train RECIPE FLAGS --data DIR` finds it: no expert and no autoencoder runs in training."""
 ABOUT = {
     "flow": "dis (no weights needed), raft",
     "depth": "depth_anything",
@@ -38,7 +41,6 @@ ABOUT = {
     "surface": "densepose",
     "semantics": "dino (DINOv2 features on its grid of patches)",
     "geometry": "vggt (VGGT features; through your own installation)",
-    "geometry": "vggt (its features on their grid)",
     "filters": "duration, resolution, motion, quality",
 }
 # Settings of features besides the expert's own: how they are projected before they are stored.
@@ -76,9 +78,30 @@ def run(words: Sequence[str]) -> int:
     if found.left:
         every = found.kept + found.left
         print(f"{found.left} of {every} clips are marked by filters; {found.folder}?kept=yes opens the others")
+    if args["for"]:
+        _encode(args, device, found)
     if found.failed:
         print(f"{found.failed} answers are lacking: {Path(args['out']) / 'quarantine'} says why; --retry asks again")
     return 1 if found.failed else 0
+
+
+def _encode(args: dict[str, Any], device: str, found: Summary) -> None:
+    """What the codecs of a recipe say of the clips that are whole, into the folder."""
+    from ..data import open_dataset
+    from ..data.annotation import LATENTS
+    from .prepare import prepare
+    from .train import progress
+
+    (part, parts), out = _shard(args["shard"]), args["out"]
+    mine = list(open_dataset(args["source"]).episodes)[part::parts][: args["limit"]]
+    data = f"{out}?kept=whole" if found.failed else f"{out}?kept=yes" if found.left else str(out)
+    made = prepare(
+        args["for"], data, {e.index for e in mine}, Path(out) / LATENTS, stride=args["stride"],
+        precision=args["latents_as"], device=device, tell=progress(),
+    )  # fmt: skip
+    each = f"{made.bytes / max(1, made.rows) / 2**20:.2f} MiB each"
+    print(f"{Path(out) / LATENTS}: {made.rows} rows of {', '.join(made.names)}, {each}")
+    print(f"train with: polyclock train {args['for']} --data '{data}' --stride {args['stride']} --out RUN")
 
 
 def _parser() -> flags.Parser:
@@ -95,6 +118,11 @@ def _parser() -> flags.Parser:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="episodes I, I + N, I + 2 N, ... alone [0/1]")
     parser.add_argument("--limit", type=int, metavar="N", help="episodes of the shard at most")
     parser.add_argument("--retry", action="store_true", help="ask again where it failed before")
+    parser.add_argument("--for", metavar="'RECIPE ..'", help="encode its targets too: a recipe with flags, in quotes")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="of the recipe's windows [1]")
+    parser.add_argument(
+        "--latents-as", choices=("float32", "float16"), default="float32", help="how numbers are kept [float32]"
+    )
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
     return parser
 

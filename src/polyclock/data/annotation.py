@@ -31,7 +31,7 @@ from .source import Dataset, load_json, rational
 
 NAME = "annotations.json"
 VERSION = 1
-RECORDS, QUARANTINE = "records", "quarantine"
+RECORDS, QUARANTINE, LATENTS = "records", "quarantine", "latents"
 IMAGES = "observation.images."
 Record = dict[str, Any]
 

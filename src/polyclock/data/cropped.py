@@ -54,6 +54,10 @@ class Cropped(Around):
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{self.dataset.fingerprint} {self.aspect}".encode()).hexdigest()
 
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on."""
+        return hashlib.sha256(f"{super().fingerprint_of(key)} {self.aspect}".encode()).hexdigest()
+
     def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
         """As the data set reads, cut. Errors: those of reading."""
         shape = self.dataset.facts.columns.get(key, ())

@@ -59,6 +59,10 @@ class Excerpt(Around):
         column = self._stored(key)
         return None if column is None else super().made_by(column)
 
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on, whatever it is called."""
+        return super().fingerprint_of(self._stored(key) or key)
+
     @property
     def dense(self) -> dict[str, dict[str, Any]]:
         """What the data set notes of its dense modalities; empty where it has none."""

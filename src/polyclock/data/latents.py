@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .cache import alone
-from .source import Ahead, Dataset
+from .source import Ahead, Dataset, fingerprint_of, whole_of
 
 Precision = Literal["float32", "float16"]
 Encode = Callable[[int, Sequence[int]], np.ndarray]  # (episode, rows) -> (n, V, T, *S, K)
@@ -33,7 +33,8 @@ BUSY = (errno.EACCES, errno.EAGAIN)
 class Latents:
     """A row (V, T, *S, K) for each data frame of `dataset`, of V looks at it, in `folder`.
 
-    about      plain data: all that the numbers depend on besides the data set; with its fingerprint it names the files
+    about      plain data: all that the numbers depend on besides the data set, and of this the "column"; with the
+               column's fingerprint it names the files
     framewise  a row is the frame's own numbers, T = 1; else it is those of the whole window that begins with it
     precision  how they are kept
 
@@ -53,13 +54,15 @@ class Latents:
     ) -> None:
         self.framewise = framewise
         self.precision = precision
+        dataset = whole_of(dataset)  # filters that leave other episodes tomorrow change no number
         self.lengths = {e.index: e.length for e in dataset.episodes}
         self._first: dict[int, int] = {}
         self._total = 0
         for index, length in self.lengths.items():
             self._first[index] = self._total
             self._total += length
-        self.about = {"data": dataset.fingerprint, "precision": precision, **about}
+        data = fingerprint_of(dataset, str(about.get("column", "")))
+        self.about = {"data": data, "precision": precision, **about}
         text = json.dumps(self.about, sort_keys=True)
         self._stem = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:32]
         self._array: np.ndarray | None = None
@@ -134,6 +137,14 @@ class Latents:
             lacking = int(np.asarray(rows)[np.argmin(self._done[at])])
             raise ValueError(f"frame {lacking} of episode {episode} was not encoded ahead into {self.path}")
         return self._array[at]
+
+    def size(self) -> tuple[int, int]:
+        """(rows that are there, bytes that they take). Errors: ValueError where nothing was encoded."""
+        if self._array is None:
+            self._open()
+        assert self._array is not None and self._done is not None
+        rows = int(np.count_nonzero(self._done))
+        return rows, rows * self._array[:1].nbytes
 
     # ------------------------------------------------------------ files
 

@@ -196,6 +196,21 @@ class Around:
         return found(key) if found is not None else None
 
     @property
+    def latents(self) -> Path | None:
+        """The folder of what frozen codecs said of the columns, where it lies beside the data."""
+        return getattr(self.dataset, "latents", None)
+
+    @property
+    def whole(self) -> Dataset:
+        """All of the data set of which this is a part that filters left."""
+        inner = whole_of(self.dataset)
+        return self if inner is self.dataset else self._around(inner)
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on."""
+        return fingerprint_of(self.dataset, key)
+
+    @property
     def fingerprint(self) -> str:
         return self.dataset.fingerprint
 
@@ -219,6 +234,17 @@ class Around:
         other = copy.copy(self)
         object.__setattr__(other, "dataset", dataset)  # some are frozen
         return other
+
+
+def whole_of(dataset: Dataset) -> Dataset:
+    """The data set that this one is a part of, where filters left only a part; else itself."""
+    return getattr(dataset, "whole", dataset)
+
+
+def fingerprint_of(dataset: Dataset, key: str) -> str:
+    """sha256 over all that the values of a column depend on: those of other columns may change without it."""
+    found = getattr(dataset, "fingerprint_of", None)
+    return found(key) if found is not None else dataset.fingerprint
 
 
 def spans(numbers: Sequence[int]) -> str:

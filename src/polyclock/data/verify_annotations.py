@@ -16,8 +16,6 @@ from .listing import Problem
 from .opening import open_dataset
 from .source import Dataset, load_json
 
-LATENTS = "latents"
-
 
 def verify_annotated(root: Path) -> list[Problem]:
     """Every fault of a folder of annotations: files by their hashes, projections, latents, and its source if it opens.
@@ -42,10 +40,8 @@ def verify_annotated(root: Path) -> list[Problem]:
         for e, name in sorted(failed)
     ]
     problems += [_leftover(path, root) for path in sorted(root.rglob(f".*{ASIDE}"))]
-    if (root / LATENTS).is_dir():
-        problems += [
-            Problem(f"{LATENTS}/{p.file}", p.episode, p.frame, p.what, p.note) for p in verify_latents(root / LATENTS)
-        ]
+    kept = verify_latents(root / annotation.LATENTS)
+    problems += [Problem(f"{annotation.LATENTS}/{p.file}", None, None, p.what, p.note) for p in kept]
     return sorted(problems, key=lambda p: (p.note, p.file, p.episode or 0))
 
 

@@ -16,18 +16,19 @@ import numpy as np
 from ...codecs.codec import Codec, Shape
 from ...errors import unknown
 from .. import annotation, dense, projections
-from ..source import Around, Dataset, Facts, UntidyData
+from ..source import Around, Dataset, Facts, UntidyData, fingerprint_of
 from ..video import pictures_of, read_frames
 from .options import Options
 
 OPTIONS = ("kept",)
-KEPT = ("all", "yes")
+KEPT = ("all", "yes", "whole")
 
 
 def open_annotated(root: Path, options: Options, opened: Callable[[str], Dataset]) -> Dataset:
     """Open a folder of annotations together with its source; `opened` opens a data set.
 
-    The option kept=yes leaves out the clips that a filter marked. Errors: ValueError where the source is not there.
+    The option kept=yes leaves out the clips that a filter marked, kept=whole those too for which an expert has no
+    answer. Errors: ValueError where the source is not there.
     """
     said = annotation.load(root)
     source = annotation.source_of(root, said)
@@ -38,11 +39,13 @@ def open_annotated(root: Path, options: Options, opened: Callable[[str], Dataset
     found = Annotated(root, said, dataset)
     if options.kept is None or options.kept == "all":
         return found
-    if options.kept != "yes":
+    if options.kept not in KEPT:
         raise unknown("value of the option kept:", options.kept, KEPT)
     kept = [e.index for e in found.episodes if not found.why(e.index)]
+    if options.kept == "whole":
+        kept = [e for e in kept if all(found.has(e, column) for column in found.columns)]
     if not kept:
-        raise ValueError(f"{root}: the filters left none of {len(found.episodes)} clips")
+        raise ValueError(f"{root}: kept={options.kept} left none of {len(found.episodes)} clips")
     return found.only(kept)
 
 
@@ -51,6 +54,7 @@ class Annotated(Around):
 
     def __init__(self, root: Path, said: dict[str, Any], dataset: Dataset) -> None:
         self.root, self.dataset = root, dataset
+        self._whole: Annotated | None = None
         self.columns: dict[str, dict[str, Any]] = said["columns"]
         made = {name: entry["made"] for name, entry in (said["columns"] | said["filters"]).items()}
         records = annotation.latest(root, annotation.RECORDS, made)
@@ -68,6 +72,30 @@ class Annotated(Around):
                 UntidyData,
                 stacklevel=4,
             )
+
+    def _around(self, dataset: Dataset) -> Annotated:
+        other = super()._around(dataset)
+        other._whole = self.whole
+        return other
+
+    @property
+    def whole(self) -> Annotated:
+        """All clips that the folder annotates."""
+        return self if self._whole is None else self._whole
+
+    @property
+    def latents(self) -> Path | None:
+        """The folder of what frozen codecs said of the columns, where `polyclock annotate --for` made one."""
+        folder = self.root / annotation.LATENTS
+        return folder if folder.is_dir() else None
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on: its expert, and of the source its camera."""
+        if key not in self.columns:
+            return fingerprint_of(self.dataset, key)
+        entry = self.columns[key]
+        said = json.dumps([fingerprint_of(self.dataset, entry["camera"]), entry["made"]])
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def why(self, episode: int) -> str:
         """Why filters would leave an episode out; "" where it is kept."""
