@@ -34,10 +34,13 @@ def _overlaps(
 ) -> list[tuple[float, int, int]]:
     """(share of the union, old number, new number) of things of one class, the largest share first."""
     both = (old > 0) & (new > 0) & (old_classes == new_classes)
-    pairs, shared = np.unique(np.stack([old[both], new[both]]), axis=1, return_counts=True)
+    most = int(new.max(initial=0)) + 1
+    pairs, shared = np.unique(old[both].astype(np.int64) * most + new[both], return_counts=True)
+    old_sizes, new_sizes = np.bincount(old.ravel()), np.bincount(new.ravel())
     found = []
-    for (a, b), n in zip(pairs.T.tolist(), shared.tolist(), strict=True):
-        share = n / ((old == a).sum() + (new == b).sum() - n)
+    for pair, n in zip(pairs.tolist(), shared.tolist(), strict=True):
+        a, b = divmod(pair, most)
+        share = n / (old_sizes[a] + new_sizes[b] - n)
         if share >= least:
             found.append((float(share), int(a), int(b)))
     return sorted(found, key=lambda pair: (-pair[0], pair[1], pair[2]))
