@@ -21,12 +21,14 @@ class Given:
 
     features[name] (B, vector) for the global route, (B, W) for "beside", (B, L, D) for the others; masks[name] (B, L),
     True for real tokens. `ahead` is what the backbone makes of the features beside its vectors, where that was computed
-    once for a whole call (`WorldModel.prepared`); else empty.
+    once for a whole call (`WorldModel.prepared`); else empty. values[name] (B, 1, *S, C) are those of conditions that
+    a modality is near to.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     ahead: tuple[Tensor | None, ...] = ()
+    values: dict[str, Tensor] = field(default_factory=dict)
 
 
 def filled(prompt: str, own: str | None) -> str:
@@ -35,11 +37,14 @@ def filled(prompt: str, own: str | None) -> str:
 
 
 class Conditioner(nn.Module):
-    """Encodes conditions and knows their nulls: (D,) as tokens, (vector,) on the global route, (W,) beside."""
+    """Encodes conditions and knows their nulls: (D,) as tokens, (vector,) on the global route, (W,) beside.
 
-    def __init__(self, conditions: Mapping[str, Condition], dim: int, vector: int) -> None:
+    The values of those in `kept`, which are required, are passed on as they are.
+    """
+
+    def __init__(self, conditions: Mapping[str, Condition], dim: int, vector: int, kept: Collection[str] = ()) -> None:
         super().__init__()
-        self.conditions, self.vector = dict(conditions), vector
+        self.conditions, self.vector, self.kept = dict(conditions), vector, tuple(kept)
         self.encoder, self.project = nn.ModuleDict(), nn.ModuleDict()
         self.null = nn.ParameterDict()
         self.width: dict[str, int] = {}  # numbers of a feature
@@ -100,7 +105,8 @@ class Conditioner(nn.Module):
                 lacking = lacking | drop[name].to(device)
             feature, mask = self._encode(name, c, read.get(name), have, size)
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
-        return Given(features, masks)
+        kept = {n: v for n, v in values.items() if n in self.kept and isinstance(v, Tensor)}
+        return Given(features, masks, values={n: scatter(v, rows[n], size) for n, v in kept.items()})
 
     def _prompted(
         self, values: Mapping[str, Tensor | list[str]], rows: Mapping[str, Tensor], size: int
@@ -230,4 +236,5 @@ def stack(givens: list[Given]) -> Given:
         parts = _alike([g.features[n] for g in givens], [g.masks[n] for g in givens])
         features[n], masks[n] = (torch.cat(part) for part in parts)
     ahead = zip(*(g.ahead for g in givens), strict=True) if all(g.ahead for g in givens) else ()
-    return Given(features, masks, tuple(None if part[0] is None else torch.cat(part) for part in ahead))
+    values = {n: torch.cat([g.values[n] for g in givens]) for n in givens[0].values}
+    return Given(features, masks, tuple(None if part[0] is None else torch.cat(part) for part in ahead), values)

@@ -58,6 +58,8 @@ class Modality:
     embedding  name of the modality whose embedding alone it uses; None: its own
     head       name of the modality whose head alone it uses; None: its own
     mark       a learnt vector, zero at the start, is added to each of its tokens
+    near       name of a required condition of one frame that all of its frames are near to, both as latents: the
+               network is shown and says the difference, of which its path's `spread` is the size
     zero_init  start silent: safe to add to a pretrained model
     copy       name of the modality whose embedding and head it begins as: linear maps from the way in's front and from
                the way out's back, as far as both have them, whatever `zero_init` says of these
@@ -81,6 +83,7 @@ class Modality:
     embedding: str | None = None
     head: str | None = None
     mark: bool = False
+    near: str | None = None
     zero_init: bool = False
     copy: str | None = None
     adapter: Adapter = Adapter()
@@ -98,6 +101,8 @@ class Modality:
             raise ValueError(f"mean has {len(self.mean)} numbers; possible: one, or one for each of {self.shape[-1]}")
         if self.absent not in ("none", "noise"):
             raise ValueError(f"absent={self.absent!r}; possible: none, noise")
+        if self.near and self.path.spread is None:
+            raise ValueError(f"near={self.near!r} needs a path with a spread: the size of the difference")
         if self.share and (self.embedding or self.head or self.copy):
             raise ValueError(f"share={self.share!r} means its embedding and head too; name it, or these")
 

@@ -19,8 +19,7 @@ from .backbones import Backbone
 from .batch import Batch
 from .conditioning import Conditioner, Given
 from .dice import Dice
-from .errors import unknown
-from .layout import Layout, Stream
+from .layout import Layout, Stream, check_names
 from .modality import Condition, Modality, spread
 from .nn.attention import Memory
 from .nn.detail import DetailNet
@@ -59,7 +58,8 @@ class WorldModel(nn.Module):
         width, depth, _ = backbone.numbers
         self.width, self.per_second = width, backbone.per_second
         # What is added to the vectors that modulate the blocks, and what stands beside it, are as wide as this.
-        self.conditioner = Conditioner(self.conditions, width, modulation.size(width))
+        kept = {m.near for m in modalities.values() if m.near}
+        self.conditioner = Conditioner(self.conditions, width, modulation.size(width), kept)
         self.backbone = backbone.build(
             cross=any(c.route == "context" for c in self.conditions.values()),
             vector=modulation.size(width),
@@ -218,7 +218,8 @@ class WorldModel(nn.Module):
         if rows is None:
             rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
         given = given or self.conditioner({}, rows, size)
-        values, x = x, self._seen(x, t)
+        near = {n: given.values[m.near][rows[n]] for n, m in self.modalities.items() if m.near and n in x}
+        values, x = x, self._seen(x, t, near)
         live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -258,20 +259,25 @@ class WorldModel(nn.Module):
             size_here = segment.stop - segment.start
             part = y[:, at : at + size_here].unflatten(1, (segment.grid[0], -1))
             mine = {n: rows[n] for n in segment.stream.of if n in x}
-            out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
+            out |= self._answers(segment, part, fine.get(segment.stream.name), mine, near)
             at += size_here
         # Whatever the weights are, predictions have the dtype of the values, whose times need it.
         return {n: out[n].to(v.dtype) if n in out else v for n, v in values.items() if n in out or wanted is None}
 
-    def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""
-        names = ((n, v, self.modalities[n]) for n, v in x.items())
+    def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], near: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Noisy values x[name] at times t[name] (b, F) as the network is shown them; near[name] (b, 1, *S, C)."""
         return {
-            n: v if m.path.spread is None else m.path.seen(v, spread(t[n], v.ndim, m.patch[0])) for n, v, m in names
+            n: v if m.path.spread is None else m.path.seen(v, spread(t[n], v.ndim, m.patch[0]), near.get(n))
+            for n, v, m in ((n, v, self.modalities[n]) for n, v in x.items())
         }
 
     def _answers(
-        self, segment: Segment, h: Tensor, fine: list[Tensor] | None, rows: Mapping[str, Tensor]
+        self,
+        segment: Segment,
+        h: Tensor,
+        fine: list[Tensor] | None,
+        rows: Mapping[str, Tensor],
+        near: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """What a stream's tokens h (B, F, N, D) say of each modality that it has."""
         out = {}
@@ -285,7 +291,7 @@ class WorldModel(nn.Module):
         if detail is not None and fine is not None:
             more = detail(h, fine, rows, segment.grid)
             out = {n: v + more[n] for n, v in out.items()}
-        return {n: self.modalities[n].path.answer(v) for n, v in out.items()}
+        return {n: self.modalities[n].path.answer(v, near.get(n)) for n, v in out.items()}
 
     def _detail(self, stream: Stream) -> DetailNet | None:
         """The stream's path at the scale of pixels."""
@@ -362,29 +368,6 @@ class WorldModel(nn.Module):
 def _place(stream: Stream) -> str:
     """The name of the buffer that holds a stream's positions."""
     return f"positions/{key(stream.name)}"
-
-
-def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Condition], layout: Layout) -> None:
-    """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
-    streams = [s.name for s in layout.streams]
-    for name, c in conditions.items():
-        for prompted in c.prompts:
-            if prompted not in modalities:
-                raise unknown(f"modality with a prompt of condition {name!r}", prompted, modalities)
-        if name in modalities:
-            raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
-        target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
-        for s in (*(c.to or ()), *((target,) if target else ())):
-            if s not in streams:
-                raise unknown(f"stream for condition {name!r}", s, streams)
-    for name, m in modalities.items():
-        for mate, means in ((m.share, "share"), (m.embedding, "embedding"), (m.head, "head"), (m.copy, "copy")):
-            if mate is None:
-                continue
-            if mate not in modalities or modalities[mate].share or getattr(modalities[mate], means):
-                raise unknown(f"modality that {name!r} shares with ({means}=)", mate, modalities)
-            if modalities[mate].channels != m.channels:
-                raise ValueError(f"{name!r} shares weights with {mate!r}, but their tokens have different sizes")
 
 
 def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:

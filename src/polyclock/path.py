@@ -30,6 +30,9 @@ class Path:
     estimate of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), which is nothing at all at t = 1, and answers in
     units of the spread. Noise that means nothing is hard to learn to ignore. That estimate is not added to the answer
     (as in Karras et al. 2022): what a network fails to take away of its noise would then stay in every sample.
+
+    Where something is known that the data are `near`, the spread is that of the difference, and the network is shown
+    and says the difference in units of it.
     """
 
     predict: Prediction = "velocity"
@@ -92,16 +95,19 @@ class Path:
             return x
         return self.d_alpha(t) * x + self.d_sigma(t) * eps
 
-    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def seen(self, x_t: Tensor, t: Tensor, near: Tensor | None = None) -> Tensor:
         """What the network is shown of x_t, the shape of x_t."""
         if self.spread is None:
             return x_t
         a, s = self.alpha(t), self.sigma(t)
-        return a * self.spread**2 / (a**2 * self.spread**2 + s**2) * x_t
+        share = a * self.spread / (a**2 * self.spread**2 + s**2)
+        return share * self.spread * x_t if near is None else share * (x_t - a * near)
 
-    def answer(self, said: Tensor) -> Tensor:
+    def answer(self, said: Tensor, near: Tensor | None = None) -> Tensor:
         """What the network said -> its prediction, the same shape."""
-        return said if self.spread is None else self.spread * said
+        if self.spread is None:
+            return said
+        return self.spread * said if near is None else near + self.spread * said
 
     def split(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Network output -> (clean estimate, noise estimate), both the shape of x_t. The inverse of `target`."""

@@ -55,6 +55,7 @@ def uwm(
     alone: float = 0.0,  # share of steps that train the policy without tokens for the video: action | -video
     registers: int = 8,
     still: bool = False,  # the cameras stand still: every place of a picture has learnt values
+    relative: bool = False,  # pictures are shown and told as their difference from the current one, of size `spread`
     spread: float | None = None,  # of the pixels in [-1, 1], to show the network its best guess in place of noise
     weight: float = 1.0,  # of the video's loss
     margin: int = 0,  # pixels by which pictures are larger than `image` before a random crop in training
@@ -78,17 +79,20 @@ def uwm(
         codec=Pixels(),
         weight=weight,
     )
+    if relative and (target != "future" or spread is None):
+        raise ValueError("relative is for target='future', and needs spread, the size of the difference")
     modalities, conditions, views = {}, {}, []
     for camera, name in names.items():
         eye, now = name.replace("video", "camera"), name.replace("video", "current")
         if target != "none":
             mate = {} if name == "video" else {"clock": "video", "share": "video"}
-            modalities[name] = replace(film, key=camera, **mate)
+            modalities[name] = replace(film, key=camera, near=now if relative else None, **mate)
         if given != "none":
             conditions[eye] = pictures(camera, image, history, action_rate, picture_encoder(tiny, given), given)
         if target == "future":
             joins = Patches(patch=(patch, patch))
-            conditions[now] = pictures(camera, image, 1, action_rate, joins, f"fuse:{name}")
+            joined = pictures(camera, image, 1, action_rate, joins, f"fuse:{name}")
+            conditions[now] = replace(joined, codec=Pixels()) if relative else joined
         views += look([n for n in (eye, now, name) if n in conditions or n in modalities], image, margin, jitter)
     modalities["action"] = Modality(
         key=action, shape=(horizon, None), patch=(1,), rate=action_rate, path=action_path(path), codec=Quantile()
