@@ -10,7 +10,7 @@ load   a folder of random weights of a published size: seconds and peak memory o
 
 Both sides take turns in one process, so that whatever else the machine does falls on both; a ratio is that of two
 neighbouring calls, and says how many times as long theirs takes. What lies outside matrix products and attention is
-told by torch's profiler. Peak memory is what torch's allocator hands out at most, beyond what was there before the call.
+told by torch's profiler. Peak memory is what torch's allocator hands out at most beyond what was there before the call.
 On a GPU the sizes are those of 81 frames of 480 x 832, and with `--peak` (its TFLOP/s in this dtype) a step of low-rank
 changes (LoRA) says how much of its arithmetic it uses.
 """

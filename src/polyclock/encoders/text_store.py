@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-SLICES, SLICE = 64, 4096  # of each file of weights that go into a fingerprint: enough to tell two networks apart
+SLICES, SLICE = 64, 4096  # of a large file that go into a fingerprint: enough to tell two networks apart
+WHOLE = 32 * 2**20  # bytes of a vocabulary at most
 
 
 def fingerprint(folders: Iterable[str | Path], *settings: object) -> str:
@@ -20,17 +21,23 @@ def fingerprint(folders: Iterable[str | Path], *settings: object) -> str:
     Small files are read whole; of weights the size and slices spread over the file, as reading all takes minutes.
     """
     digest = sha256(repr(settings).encode())
-    for folder in folders:
-        for file in sorted(p for p in Path(folder).iterdir() if p.is_file()):
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}".encode())
-            if file.suffix == ".safetensors" or size <= 32 * 2**20:
-                with file.open("rb") as data:
-                    whole = file.suffix != ".safetensors" or size <= SLICES * SLICE
-                    for i in range(1 if whole else SLICES):
-                        data.seek(i * (size - SLICE) // (SLICES - 1) if not whole else 0)
-                        digest.update(data.read() if whole else data.read(SLICE))
+    for file in (p for folder in folders for p in sorted(Path(folder).iterdir()) if p.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        for part in _parts(file, size):
+            digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _parts(file: Path, size: int) -> Iterator[bytes]:
+    """A file's bytes, or slices of them where there are many."""
+    with file.open("rb") as data:
+        if size <= SLICES * SLICE or (file.suffix != ".safetensors" and size <= WHOLE):
+            yield data.read()
+            return
+        for i in range(SLICES):
+            data.seek(i * (size - SLICE) // (SLICES - 1))
+            yield data.read(SLICE)
 
 
 class TextStore:
