@@ -8,6 +8,7 @@ from .features import Projection, Resample
 from .flow import FlowColor, FlowFrames, FlowPlanes
 from .labels import LabelPlanes, Palette
 from .pixels import Pixels
+from .points import PointPlanes
 from .relative import Relative, to_absolute, to_relative
 from .rotation import Rotation
 from .scale import Identity, MeanStd, MinMax, Quantile
@@ -34,6 +35,7 @@ __all__ = [
     "MinMax",
     "Palette",
     "Pixels",
+    "PointPlanes",
     "Projection",
     "Quantile",
     "Relative",
