@@ -136,7 +136,9 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--spread-steps", type=int, metavar="N", help="of the probe calibration [10; 1 likewise]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
-    parser.add_argument("--probes", metavar="NAME,..", help="consistency, horizon, calibration, or none [all of them]")
+    parser.add_argument(
+        "--probes", metavar="NAME,..", help="consistency, horizon, calibration, world, or none [all of them]"
+    )
     parser.add_argument("--probe-windows", type=int, default=16, metavar="N", help="windows that probes look at [16]")
     parser.add_argument(
         "--world", metavar="WORLD,..", help="metaworld/TASK: try other actions from the same state there [no]"

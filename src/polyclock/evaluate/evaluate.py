@@ -24,9 +24,10 @@ from .questions import Question, questions
 from .reference import Reference, Spread, spread_of
 from .scores import Scores
 from .viewed import signals_of, viewed, views_of
+from .world import world
 
 COUNTERFACTUAL = "counterfactual"
-PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration}
+PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration, "world": world}
 FEW = 5  # blocks; with fewer an interval says little
 FAR = 5  # times the spread of the training data
 WINDOWS = 64
@@ -61,7 +62,7 @@ def evaluate(
     steps      solver steps, and spread_steps those of calibration, whose answers have to differ; None: as `sample` does
     batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
-               calibration
+               calibration, world
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
     about      plain data to be put under "about": the command, sha256 of the model, the run's step
 

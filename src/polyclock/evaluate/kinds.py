@@ -80,8 +80,9 @@ def cosine_of(sums: np.ndarray) -> np.ndarray:
 
 
 def explained_of(sums: np.ndarray) -> np.ndarray:
-    """Sums (..., 2) of (t - p)^2 and t^2 -> 1 - their ratio (...)."""
-    return 1 - sums[..., 0] / sums[..., 1]
+    """Sums (..., 2) of (t - p)^2 and t^2 -> 1 - their ratio (...); NaN where nothing changes."""
+    change = sums[..., 1]
+    return 1 - np.divide(sums[..., 0], change, out=np.full(change.shape, np.nan), where=change > 0)
 
 
 # What cannot be measured where a codec loses that part of a kind.
@@ -122,6 +123,18 @@ MEASURES: dict[str, Measure] = {
     "uv_error": Measure(unit="distance in (u, v), where the part is right"),
     "coverage": Measure(unit="share of numbers inside their 90 % set; 0.9 is right", better=None, primary=True),
     "width": Measure(unit="standard deviations of the training data, mean width of a set", better=None),
+    "permanence": Measure(unit="share of objects that are still there", better="higher", primary=True),
+    "place_error": Measure(unit="px, of objects that are still there"),
+    "place_error_moving": Measure(unit="px, of objects that have moved and are still there", primary=True),
+    "object_error": Measure(unit="root mean square of an object's pixels in [0, 1]", primary=True),
+    "flicker": Measure(unit="mean change of still pixels in [0, 1]"),
+    "warp_error": Measure(unit="mean difference of pixels in [0, 1], brought back by the flow"),
+    "warp_explained": Measure(
+        unit="share of the change that the flow explains", better="higher", primary=True, pool=explained_of
+    ),
+    "depth_warp": Measure(unit="change of log depth along the flow", primary=True),
+    "edge_agreement": Measure(unit="0.5 is chance", better="higher", primary=True),
+    "edge_agreement_moving": Measure(unit=f"0.5 is chance, {MOVING}", better="higher"),
     "cosine": Measure(unit="1 is the same change", better="higher", primary=True, pool=cosine_of),
     "explained": Measure(unit="share of the true change", better="higher", pool=explained_of),
 }
