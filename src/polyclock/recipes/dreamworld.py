@@ -207,7 +207,7 @@ def codecs(
     if not isinstance(behind, WanVAE):
         flow: tuple[int, Codec, str] = (2, FlowPlanes(reach=reach * (image[0] ** 2 + image[1] ** 2) ** 0.5), "flow")
         if film.path.predict == "velocity":
-            flow = (3, FlowColor(style="hsv", range="diagonal", reach=reach), "flow")
+            flow = (3, FlowColor(style="hsv", range="diagonal", reach=reach, turn=0.5), "flow")
         return {
             "flow": flow,
             "semantics": (classes, LabelPlanes(classes=classes), MAPS["semantics"]),
