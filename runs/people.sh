@@ -15,7 +15,7 @@ set -euo pipefail
 bin=${BIN:-.venv/bin}
 out=${OUT:-runs/out/people}
 results=${RESULTS:-runs/results}
-steps=${STEPS:-3000} clips=${CLIPS:-300} windows=${WINDOWS:-60} solver=${SOLVER:-10} device=${DEVICE:-cpu}
+steps=${STEPS:-2500} clips=${CLIPS:-300} windows=${WINDOWS:-60} solver=${SOLVER:-10} device=${DEVICE:-cpu}
 maps=(depth flow segmentation skeleton surface)
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
 
@@ -90,7 +90,7 @@ row() {
     describe "$name" "$seed"
     if [ ! -f "$results/unity-$name-$seed.ledger.json" ]; then
         learn "$run" "$steps" --checkpoint-every "$(((steps + 7) / 8))" --keep 8
-        "$bin/python" tools/task_losses.py "$run" --data "$out/held_out" --out "$results/unity-$name-$seed.losses.json"
+        "$bin/python" tools/task_losses.py "$run" --windows "$((windows * 4 / 5))" --data "$out/held_out" --out "$results/unity-$name-$seed.losses.json"
         python3 tools/ledger.py "$run" "$results/unity-$name-$seed.ledger.json" "runs/people.sh row $name $seed"
     fi
     ask "$run" "$name-$seed" "$out/held_out"

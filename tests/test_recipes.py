@@ -9,7 +9,7 @@ import torch
 from polyclock import Dice, from_pretrained, loss, sample, save_pretrained
 from polyclock.data.collate import collate
 from polyclock.data.source import Sample
-from polyclock.recipes import tiny, unityvideo, uwm
+from polyclock.recipes import tiny, unityvideo, unityvideo_released, uwm
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 QUESTIONS = {
@@ -24,8 +24,18 @@ QUESTIONS = {
         *("depth | video", "skeleton | video", "video | flow, text", "video, surface | text"),
         *("segmentation | video, prompt", "video, segmentation | text, prompt"),
     ],
+    unityvideo_released: [
+        "depth | video, text",
+        "video | skeleton, text",
+        "video, flow | text",
+        "surface | video, prompt",
+    ],
 }
-ARGUMENTS = {tiny: {"cameras": CAMERAS}, uwm: {"cameras": CAMERAS}}
+ARGUMENTS = {
+    tiny: {"cameras": CAMERAS},
+    uwm: {"cameras": CAMERAS},
+    unityvideo_released: {"image": (32, 32), "frames": 2},
+}
 
 
 class Data:
