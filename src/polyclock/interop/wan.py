@@ -43,6 +43,7 @@ def load(
     path: str | Path,
     *,
     frames: int | None = None,  # latent frames; not said: seen at each call
+    size: tuple[int, int] | None = None,  # latent height,width; not said: seen at each call
     rate: float | None = None,  # frames of the video a second: 16 for Wan2.1, 24 for Wan2.2-TI2V
     shift: float = 5.0,  # of the times of a training
     dtype: str | None = None,  # of the weights: float32, bfloat16, float16; not said: as they are
@@ -57,14 +58,21 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    model = empty(recipe_of(path, frames=frames, rate=rate, shift=shift))
+    model = empty(recipe_of(path, frames=frames, size=size, rate=rate, shift=shift))
     load_weights(model, path, dtype=None if dtype is None else DTYPES[dtype])
     if folder is not None:
         save_pretrained(model, folder)
     return model.eval()
 
 
-def recipe_of(path: str | Path, *, frames: int | None = None, rate: float | None = None, shift: float = 5.0) -> Recipe:
+def recipe_of(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    rate: float | None = None,
+    shift: float = 5.0,
+) -> Recipe:
     """The recipe of a folder, by its config.json alone; what its model was trained to answer follows the pipeline."""
     root, config = Path(path).expanduser(), read_config(transformer_folder(path))
     pipeline = root / "model_index.json"
@@ -77,7 +85,7 @@ def recipe_of(path: str | Path, *, frames: int | None = None, rate: float | None
         words = str(root / "tokenizer") if (root / "tokenizer").is_dir() else None
         reader = T5(folder=str(root / "text_encoder"), tokenizer=words, width=0, max_length=TOKENS, fill=True)
         text = Condition(encoder=reader, route="context", adapter=WORDS, null="empty", drop=0.1)
-    shape = (frames, None, None, config["in_channels"])
+    shape = (frames, *(size or (None, None)), config["in_channels"])
     density = LogitNormal(shift=shift)
     law: Law = Shared(density)
     if settings.get("expand_timesteps"):
