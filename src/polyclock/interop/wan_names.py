@@ -54,8 +54,8 @@ class Link:
 
 
 def links(depth: int, cross_norm: bool, video: str, text: str, time: str) -> list[Link]:
-    """Every weight of a Wan transformer. `video`, `text` and `time` are what our model calls the modality, the condition,
-    and the modality that has the network of the times."""
+    """Every weight of a Wan transformer. `video` and `text` are what our model calls the modality and the condition,
+    `time` the modality that has the network of the times."""
     clock, words = "condition_embedder.time_embedder.linear_", "condition_embedder.text_embedder.linear_"
     out = [
         Link(f"embed.{video}.weight", ("patch_embedding.weight",), "patch"),
