@@ -24,7 +24,7 @@ stands for every frame), .npy or .npz, .json or .csv with numbers; for a text, a
 --data PATH --episode N --at SECONDS gives everything that the query needs from a data set; --given goes before it.
 DIR gets NAME.npz (array "values", one row per sample, in the units of the data: metres, pixels, ids), NAME.mp4 and
 NAME.png to look at, and query.json."""
-GUIDE_KEYS = ("weight", "drop", "scope", "interval", "fill")
+GUIDE_KEYS = ("weight", "drop", "scope", "interval", "fill", "every")
 
 
 def run(words: Sequence[str]) -> int:
@@ -121,7 +121,7 @@ def _parser() -> Parser:
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument(
         "--guide", action="append", default=[], metavar="weight=2,drop=text",
-        help="guidance: weight, drop, scope, interval, fill; several names or numbers with a +",
+        help="guidance: weight, drop, scope, interval, fill, every; several names or numbers with a +",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse a query that was not trained")
     parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
@@ -155,11 +155,15 @@ def guide(text: str) -> Guide:
         raise ValueError(f"--guide {text!r} must have a weight and what it drops, such as weight=2,drop=text")
     try:
         parts["weight"] = float(parts["weight"])
+        if "every" in parts:
+            parts["every"] = int(parts["every"])
         if "interval" in parts:
             low, high = parts["interval"].split("+")
             parts["interval"] = (float(low), float(high))
     except ValueError:
-        raise ValueError(f"--guide {text!r}: weight is a number, interval two, such as interval=0.2+0.9") from None
+        raise ValueError(
+            f"--guide {text!r}: weight is a number, interval two, such as interval=0.2+0.9, every whole"
+        ) from None
     return Guide(**parts)
 
 
