@@ -90,9 +90,7 @@ def uwm(
         if given != "none":
             conditions[eye] = pictures(camera, image, history, action_rate, picture_encoder(tiny, given), given)
         if target == "future":
-            joins = Patches(patch=(patch, patch))
-            joined = pictures(camera, image, 1, action_rate, joins, f"fuse:{name}")
-            conditions[now] = replace(joined, codec=Pixels()) if relative else joined
+            conditions[now] = present(camera, image, patch, action_rate, name, relative)
         views += look([n for n in (eye, now, name) if n in conditions or n in modalities], image, margin, jitter)
     modalities["action"] = Modality(
         key=action, shape=(horizon, None), patch=(1,), rate=action_rate, path=action_path(path), codec=Quantile()
@@ -139,6 +137,12 @@ def pictures(camera: str, image: int, frames: int, rate: float, encoder: Encoder
     """The last frames of a camera, up to the present one."""
     shape, start = (frames, image, image, 3), (1 - frames) / rate
     return Condition(key=camera, shape=shape, rate=rate, start=start, encoder=encoder, route=route, required=True)
+
+
+def present(camera: str, image: int, patch: int, rate: float, stream: str, near: bool) -> Condition:
+    """The present picture, joined to the tokens of a stream; as a latent where the stream's pictures are near to it."""
+    joined = pictures(camera, image, 1, rate, Patches(patch=(patch, patch)), f"fuse:{stream}")
+    return replace(joined, codec=Pixels()) if near else joined
 
 
 def look(names: Sequence[str], image: int, margin: int, jitter: bool) -> list[View]:
