@@ -245,7 +245,7 @@ class WorldModel(nn.Module):
             tokens = tokens + self._idle()
         y = self.backbone(
             tokens,
-            runs(prefix.shape[1], segments, vectors),
+            runs(prefix.shape[1], segments, vectors, self.backbone.narrow),
             given.ahead or self.backbone.ahead(self.conditioner.together(given)),
             self._places(prefix, segments),
             mask(self.layout, prefix_mask, segments, rows, size, memory),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -56,14 +56,16 @@ def positions(
     return out
 
 
-def runs(prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
-    """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
+def runs(prefix: int, segments: list[Segment], vectors: Vectors, experts: Collection[str] = ()) -> list[Run]:
+    """Stretches of one modulation; neighbours that share a vector for all their frames become one, but for those of
+    streams with blocks of their own."""
     pieces = [Run(0, prefix, vectors.c[REGISTERS])] if prefix else []
     for s in segments:
         name = s.stream.name
-        pieces.append(Run(s.start, s.stop, vectors.c[name], vectors.table.get(name), vectors.last.get(name)))
+        own = name if name in experts else None
+        pieces.append(Run(s.start, s.stop, vectors.c[name], vectors.table.get(name), vectors.last.get(name), own))
     out = []
-    for _, group in groupby(pieces, key=lambda run: (id(run.c), id(run.table), id(run.last))):
+    for _, group in groupby(pieces, key=lambda run: (id(run.c), id(run.table), id(run.last), run.expert)):
         same = list(group)
         out.append(replace(same[0], stop=same[-1].stop))
     return out

@@ -13,7 +13,12 @@ from ..nn.block import Context, Run
 
 
 class Stack(nn.Module):
-    """(B, L, D) -> (B, L, D), normalised and modulated, ready for the heads: what a backbone builds."""
+    """(B, L, D) -> (B, L, D), normalised and modulated, ready for the heads: what a backbone builds.
+
+    `narrow` names the streams whose tokens pass through blocks of their own.
+    """
+
+    narrow: tuple[str, ...] = ()
 
     def ahead(self, numbers: Tensor | None) -> tuple[Tensor | None, ...]:
         """What stands beside every c, (B, beside), through every map that it meets: computed once for many steps."""

@@ -16,7 +16,8 @@ from .attention import CrossAttention, Memory, SelfAttention, Spans, pick
 class Run:
     """A stretch of the token sequence under one modulation: F frames of equally many tokens.
 
-    c (B, F or 1, vector); table (B, depth, 6 D) of all blocks and last (B, 2 D) of the last modulation, or None.
+    c (B, F or 1, vector); table (B, depth, 6 D) of all blocks and last (B, 2 D) of the last modulation, or None;
+    `expert` is the stream whose own blocks these tokens pass through, or None.
     """
 
     start: int
@@ -24,6 +25,7 @@ class Run:
     c: Tensor
     table: Tensor | None = None
     last: Tensor | None = None
+    expert: str | None = None
 
     def view(self, h: Tensor) -> Tensor:
         """h (B, L, D) -> (B, F or 1, tokens, D) of this stretch, without a copy where h is whole."""
