@@ -13,6 +13,7 @@ import pytest
 
 from moving import CAMERA, Moving
 from polyclock.data import Latents
+from polyclock.data.files import rows_of
 from polyclock.data.source import Ahead, Episode
 
 SHAPE = (2, 1, 3, 2)  # two looks at one frame
@@ -153,3 +154,13 @@ def test_faults_are_named(tmp_path: Path) -> None:
     np.save(kept.path, np.zeros((3, *SHAPE), np.float32))
     with pytest.raises(ValueError, match="expected float32 for 320 frames; remove it"):
         latents(tmp_path).read(0, [0])
+
+
+def test_rows_of_a_mapped_array_are_copies(tmp_path: Path) -> None:
+    """Rows that lie together, far apart, in any order, none, and of an array that is no file."""
+    np.save(tmp_path / "x.npy", np.arange(9000.0).reshape(90, 100))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for chosen in ([3, 4, 5], [89, 0], [7, 7, 6], [89], []):
+        for array in (mapped, np.array(mapped)):
+            found = rows_of(array, np.array(chosen, np.int64))
+            assert np.array_equal(found, np.arange(9000.0).reshape(90, 100)[chosen]) and found.flags.writeable

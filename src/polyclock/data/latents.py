@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .cache import alone
+from .files import rows_of
 from .source import Ahead, Dataset, fingerprint_of, whole_of
 
 Precision = Literal["float32", "float16"]
@@ -136,7 +137,7 @@ class Latents:
         if not self._done[at].all():
             lacking = int(np.asarray(rows)[np.argmin(self._done[at])])
             raise ValueError(f"frame {lacking} of episode {episode} was not encoded ahead into {self.path}")
-        return self._array[at]
+        return rows_of(self._array, at)
 
     def size(self) -> tuple[int, int]:
         """(rows that are there, bytes that they take). Errors: ValueError where nothing was encoded."""

@@ -16,6 +16,7 @@ import numpy as np
 from ...codecs.codec import Codec, Shape
 from ...errors import unknown
 from .. import annotation, dense, projections
+from ..files import rows_of
 from ..source import Around, Dataset, Facts, UntidyData, fingerprint_of
 from ..video import pictures_of, read_frames
 from .options import Options
@@ -191,4 +192,4 @@ def _rows(path: Path, frames: Sequence[int], size: tuple[int, int] | None, lengt
     if size is not None and rows.ndim == 4 and rows.shape[1:3] != tuple(size):
         made = f"{rows.shape[1]} x {rows.shape[2]}"
         raise ValueError(f"{path} holds features on a grid of {made}; asked for {size[0]} x {size[1]}")
-    return np.asarray(rows[np.asarray(frames, np.int64)], np.float32)
+    return rows_of(rows, np.asarray(frames, np.int64)).astype(np.float32)
