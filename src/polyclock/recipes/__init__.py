@@ -6,6 +6,7 @@ from .gr1 import gr1
 from .pad import pad
 from .tabletop import tabletop
 from .tiny import tiny
+from .union import union
 from .unityvideo import unityvideo
 from .unityvideo_released import unityvideo_released
 from .uwm import uwm
@@ -20,6 +21,7 @@ __all__ = [
     "pad",
     "tabletop",
     "tiny",
+    "union",
     "unityvideo",
     "unityvideo_released",
     "uwm",

@@ -101,7 +101,7 @@ def dreamworld(
     """
     numbers = LARGE if base else SMALL
     image, frames, rate = image or numbers["image"], frames or numbers["frames"], rate or numbers["rate"]  # type: ignore[assignment]
-    start = _read(base, posterior) if base else _small(size, network, patch, predict)
+    start = read(base, posterior) if base else small(size, network, patch, predict)
     film = sized(start.modalities["video"], image, frames, rate, cameras[0])  # type: ignore[arg-type]
     exact = (experts or ("features" if isinstance(film.codec, WanVAE) else "maps")) == "maps"
     drawn = codecs(film, image, reach, classes, exact, components, scale, pooling, space)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def guides(text: float = 5.0, feature: float = 1.0, features: Sequence[str] = FE
     return (Guide(weight=text, drop={"text"}), *(Guide(weight=feature, drop={n}) for n in features))
 
 
-def _read(base: str, posterior: bool) -> Recipe:
+def read(base: str, posterior: bool) -> Recipe:
     """The recipe of a folder, of whose channels the first are the video's; three channels without an autoencoder are
     pixels."""
     start = wan.recipe_of(base)
@@ -159,7 +159,7 @@ def _read(base: str, posterior: bool) -> Recipe:
     return replace(start, modalities={"video": replace(film, shape=(*film.shape[:-1], channels), codec=codec)})
 
 
-def _small(size: str, network: str, patch: int, predict: str) -> Recipe:
+def small(size: str, network: str, patch: int, predict: str) -> Recipe:
     """A network on pixels that reads its caption byte by byte."""
     path = Linear(predict="data", spread=0.5) if predict == "data" else Linear()
     shape = (None, None, None, 3)
