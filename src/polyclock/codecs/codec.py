@@ -42,7 +42,8 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Frozen(Codec, Protocol):
-    """A codec with a frozen network in it, dear to run: what the network says can be kept, and finished later.
+    """A codec with a frozen network in it, or another map that is dear to run or makes much smaller what it is given:
+    what it says can be kept, and finished later.
 
     encode(raw, generator) is finish(ahead(raw), generator), to the bit. `frozen` says that it is one (a `Chain` has all
     of this, whatever its parts); `framewise`, that latent frame i is made of data frame i alone, so that frames can be

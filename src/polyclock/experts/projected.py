@@ -37,7 +37,7 @@ class Projected:
     components: int = 8
     scale: Literal["none", "global", "channel"] = "none"
     per: Literal["dataset", "video"] = "dataset"
-    rows: int = 8192
+    rows: int = 2048
     clips: int = 128
     file: str = field(default="", metadata={"own": True})
     projection: Projection | None = field(default=None, repr=False, compare=False, metadata={"own": True})
