@@ -124,6 +124,33 @@ def test_the_policy_is_steered_by_what_it_predicts_itself() -> None:
     assert torch.equal(*first)
 
 
+def test_an_evaluation_asks_under_guides_where_they_withhold_something() -> None:
+    from types import SimpleNamespace
+
+    from polyclock.evaluate.asking import Asking
+    from polyclock.evaluate.questions import Question
+
+    recipe = made("new", {})
+    model = recipe.build().eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            if not p.any():
+                p.normal_(0, 0.1)
+    found = {}
+    names, told = tuple(recipe.modalities), ("camera", "state", "text")
+    for name in ("joint", "policy"):
+        wanted = {"action": 0} if name == "policy" else {n: 1 if n == "video" else 0 for n in names}
+        asked = Question(name=name, query=questions()[name], wanted=wanted, given=("video",), of=(), conditions=told,
+                         tokens=names)  # fmt: skip
+        for guides in ((), (Guide(weight=2.0, drop={"depth"}, scope={"action"}),)):
+            places = [SimpleNamespace(number=i) for i in range(3)]
+            asking = Asking(model, places, batch(recipe), steps=2, guides=guides)
+            found[name, bool(guides)] = asking.ask(asked)["action"]
+    assert not torch.allclose(found["joint", True], found["joint", False], atol=1e-4)
+    assert torch.equal(found["policy", True], found["policy", False])
+
+
 def test_variants() -> None:
     shared = union(**SMALL | {"expert": 0}, features=("flow",), state=None, camera=False).fit(Data())
     model = shared.build()

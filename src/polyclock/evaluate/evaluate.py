@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.source import Dataset, spans
 from ..errors import unknown
+from ..guidance import Guide
 from ..model import WorldModel
 from ..solver import usual_steps
 from ..train.state import versions
@@ -51,6 +52,7 @@ def evaluate(
     starts: int = STARTS,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    guides: Sequence[Guide] = (),
     about: Mapping[str, Any] | None = None,
 ) -> Plain:
     """Errors of `model` on the held-out `episodes` of `dataset`, beside baselines, with paired 95 % intervals.
@@ -64,6 +66,7 @@ def evaluate(
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
                calibration, world
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
+    guides     each acts on the questions that name something of what it withholds
     about      plain data to be put under "about": the command, sha256 of the model, the run's step
 
     Errors: ValueError for an unknown episode, question or probe, a count below 1, data that lack what the model must be
@@ -71,6 +74,8 @@ def evaluate(
     """
     began = time.monotonic()
     check_probes(probes, worlds)
+    for guide in guides:
+        guide.check(model)
     check_counts(stride=stride, windows=windows, steps=steps, spread_steps=spread_steps,
                  batch_size=batch_size, probe_windows=probe_windows, starts=starts, resamples=resamples)  # fmt: skip
     fps, usual = dataset.facts.fps, usual_steps(model)
@@ -86,6 +91,7 @@ def evaluate(
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
         steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples,
+        guides=guides,
     )  # fmt: skip
     # Worlds come first: what is wrong with their names is then said at once.
     probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
@@ -99,7 +105,7 @@ def evaluate(
         "data": {"fingerprint": dataset.fingerprint, **held_out(held)},
         "settings": {"stride": stride, "windows": windows, "steps": steps, "spread_steps": spread_steps,
                      "batch_size": batch_size, "seed": seed, "resamples": resamples, "probe_windows": probe_windows,
-                     "device": str(model.device)},
+                     "device": str(model.device), "guides": [_said(g) for g in guides]},
         "kinds": {n: kinds[n] for n in model.modalities if n not in held.absent},
         "questions": {
             q.name: {"query": q.query, **summary(scores.table, q.name, held.block, seed=seed, resamples=resamples)}
@@ -112,6 +118,18 @@ def evaluate(
     document["notes"] = [*losses(rows), *skipped, *lost, *_remarks(held, reference.spreads, strangers)]
     seconds = round(time.monotonic() - began, 1)
     return document | {"about": dict(about or {}), "versions": versions(), "seconds": seconds}
+
+
+def _said(guide: Guide) -> Plain:
+    """A guide as plain data."""
+    return {
+        "weight": guide.weight,
+        "drop": sorted(guide.drop),
+        "scope": guide.scope and sorted(guide.scope),
+        "interval": list(guide.interval),
+        "fill": guide.fill,
+        "every": guide.every,
+    }
 
 
 def held_out(held: HeldOut) -> Plain:
