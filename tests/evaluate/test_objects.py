@@ -98,6 +98,12 @@ def test_masks_keep_what_was_there() -> None:
     gone = world["segmentation"].clone()
     gone[gone == 1] = 0
     assert float(mask_errors(gone, world["segmentation"], 1)["permanence"]) == 0.5
+    # Scattered pixels of the right number are no object.
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 3, world["segmentation"].shape[:-1], generator=generator)[..., None].expand(
+        -1, -1, -1, -1, 2
+    )
+    assert float(mask_errors(noise.int(), world["segmentation"])["permanence"]) == 0
     # A class map without instances is compared by class.
     classes = world["segmentation"].clone()
     classes[..., 0] = 0

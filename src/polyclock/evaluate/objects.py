@@ -17,7 +17,7 @@ LIKE = 2 / 3  # of the best other place's difference: what differs less is the o
 TOLD = 0.04  # root mean square, of [0, 1]: what differs less from the best other place cannot be told from it
 SHOWN = 0.5  # share of an object that must lie inside the picture where it is looked for
 MOVED = 0.5  # px of an object's centre: what moves less stands still
-KEPT = 0.25  # share of its true area that a predicted mask must have for the object to be there
+KEPT = 0.25  # of the union: what a predicted mask must share with the true one, centre on centre, to be the object
 
 
 class Sought:
@@ -115,9 +115,10 @@ class Sought:
 def mask_errors(predicted: Tensor, labels: Tensor, first: int = 0) -> dict[str, Tensor]:
     """Segmentations (B, T, H, W, 2), predicted and true -> {"permanence", "place_error"}, (B,) each.
 
-    Of the frames from `first` on: permanence = share of the ids that are truly seen (12 px and more) of which the
-    prediction has at least a quarter of the area; place_error = mean distance, px, of the centres of both masks over
-    these. Instances are compared where both have them, else classes; id 0 is no object.
+    Of the frames from `first` on: permanence = share of the ids that are truly seen (12 px and more) whose predicted
+    mask shares a quarter of the union with the true one, once it is moved so that their centres meet; place_error =
+    mean distance, px, of these centres, over those that are there. Instances are compared where both have them, else
+    classes; id 0 is no object.
     """
     both = all(bool((v[..., 0] > 0).any()) for v in (predicted, labels))
     said, real = (v[:, first:, ..., 0 if both else 1] for v in (predicted, labels))
@@ -126,10 +127,20 @@ def mask_errors(predicted: Tensor, labels: Tensor, first: int = 0) -> dict[str, 
         if value <= 0:
             continue
         thing, guess = _Object(real == value), said == value
-        seen, there = thing.seen, thing.seen & (guess.sum((2, 3)) >= KEPT * thing.mask.sum((2, 3)))
-        off = (_centre(guess) - thing.centre).norm(dim=-1)
+        away = _centre(guess) - thing.centre
+        seen, off = thing.seen, away.norm(dim=-1)
+        there = seen & (_shared(guess, thing.mask, away.round().long(), seen) >= KEPT)
         sums += torch.stack([seen.sum(1), there.sum(1), torch.where(there, off, 0.0).sum(1)]).double()
     return {"permanence": sums[1] / sums[0], "place_error": sums[2] / sums[1]}
+
+
+def _shared(guess: Tensor, mask: Tensor, away: Tensor, of: Tensor) -> Tensor:
+    """Masks (B, T, H, W) bool, displacements (B, T, 2) px -> (B, T) intersection over union, where `of` (B, T)."""
+    out = torch.zeros(of.shape, dtype=torch.float64)
+    for b, t in of.nonzero().tolist():
+        moved = guess[b, t].roll((-away[b, t]).tolist(), (0, 1))
+        out[b, t] = (moved & mask[b, t]).sum() / (moved | mask[b, t]).sum()
+    return out
 
 
 class _Object:
