@@ -76,6 +76,7 @@ class Annotated(Around):
 
     def _around(self, dataset: Dataset) -> Annotated:
         other = super()._around(dataset)
+        other.__dict__.pop("_lengths", None)
         other._whole = self.whole
         return other
 
@@ -100,8 +101,19 @@ class Annotated(Around):
 
     def why(self, episode: int) -> str:
         """Why filters would leave an episode out; "" where it is kept."""
-        found = [r.get("why", "") for (e, _), r in sorted(self._records.items()) if e == episode]
-        return "; ".join(filter(None, found))
+        return "; ".join(self._whys.get(episode, ()))
+
+    @cached_property
+    def _whys(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for (episode, _), record in sorted(self._records.items()):
+            if record.get("why"):
+                found.setdefault(episode, []).append(record["why"])
+        return found
+
+    @cached_property
+    def _lengths(self) -> dict[int, int]:
+        return {e.index: e.length for e in self.episodes}
 
     @property
     def facts(self) -> Facts:
@@ -157,7 +169,7 @@ class Annotated(Around):
         """
         if key not in self.columns:
             return self.dataset.read(episode, key, frames, size)
-        length = next((e.length for e in self.episodes if e.index == episode), 0)
+        length = self._lengths.get(episode, 0)
         bad = [int(f) for f in frames if not 0 <= f < length]
         if bad:
             raise ValueError(f"{self.root.name}, episode {episode}: frame {bad[0]} of {length}")

@@ -220,11 +220,14 @@ class Clips(Subsets):
             return bool(self._episode(episode).tasks)
         return _plain(key) in self._files.get(episode, {})
 
+    @cached_property
+    def _numbered(self) -> dict[int, Episode]:
+        return {e.index: e for e in self.episodes}
+
     def _episode(self, index: int) -> Episode:
-        for e in self.episodes:
-            if e.index == index:
-                return e
-        raise ValueError(f"{self.path}: row {index} is not in the data")
+        if index not in self._numbered:
+            raise ValueError(f"{self.path}: row {index} is not in the data")
+        return self._numbered[index]
 
     def column(self, key: str) -> Iterator[np.ndarray]:
         """One (length, *S, C) array per row that has the column."""
