@@ -26,6 +26,7 @@ def videojam(
     rate: float | None = None,  # of them a second; none: 16, or 10 without a base
     drop_text: float = 0.3,  # share of samples without their caption
     drop_flow: float = 0.2,  # share without their flow
+    reach: float = 0.15,  # flow that has the full colour, in diagonals of the picture
     first: float = 0.0,  # share of samples whose first picture is given
     still: bool = False,  # the camera stands still: every place of the picture has learnt values
     detail: bool = False,  # convolutions beside the tokens
@@ -34,7 +35,7 @@ def videojam(
     """Video and flow in one stream on one clock; both losses count alike, for ever."""
     found = dreamworld(
         base=base, features=("flow",), cameras=cameras, image=image, frames=frames, rate=rate, weight=1.0, annealed=0,
-        drop=drop_flow, drop_text=drop_text, first=first, still=still, detail=detail, seed=seed,
+        drop=drop_flow, drop_text=drop_text, reach=reach, first=first, still=still, detail=detail, seed=seed,
     )  # fmt: skip
     return replace(found, name="videojam")
 
