@@ -84,7 +84,7 @@ MADE = {
     "alone": (dreamworld(**TINY, features=()), "video | text"),
     "dit": (dreamworld(**TINY, network="dit", predict="velocity"), "video, flow, semantics, geometry | text"),
     "videojam": (videojam(**TINY), "video, flow | text"),
-    "videorepa": (videorepa(**TINY, features=("semantics", "geometry"), hidden=32), "video | text"),
+    "videorepa": (videorepa(**TINY, hidden=32), "video | text"),
 }  # fmt: skip
 
 
@@ -260,6 +260,8 @@ def test_the_other_recipes() -> None:
     spec = repa.auxiliary["like_semantics"]
     assert (spec.margin, spec.weight, spec.pairs, spec.block, spec.hidden) == (0.1, 0.45, "within", 2, 2048)
     assert repa.signals()["like_semantics"].key == "segmentation" and list(repa.modalities) == ["video"]
+    with pytest.raises(ValueError, match="features of one number have no direction"):
+        videorepa(**TINY, features=("geometry",))
     with pytest.raises(ValueError, match="unknown feature 'depth'"):
         dreamworld(features=("depth",))
     with pytest.raises(ValueError, match="a token is 8 pixels wide, so 20 is not possible; 16 is"):

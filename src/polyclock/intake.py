@@ -57,7 +57,7 @@ def fill_given(
 def in_frames(model: WorldModel, shapes: Mapping[str, Sequence[int]]) -> WorldModel:
     """The model for a call in which modalities whose number of frames is open have those of latent `shapes` (T, *S, C).
 
-    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: frames that nothing says.
+    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: none are said.
     """
     modalities = dict(model.modalities)
     for name, m in model.modalities.items():

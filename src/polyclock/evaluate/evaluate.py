@@ -74,12 +74,10 @@ def evaluate(
     """
     began = time.monotonic()
     check_probes(probes, worlds)
-    for guide in guides:
-        guide.check(model)
+    check_guides(guides, model)
     check_counts(stride=stride, windows=windows, steps=steps, spread_steps=spread_steps,
                  batch_size=batch_size, probe_windows=probe_windows, starts=starts, resamples=resamples)  # fmt: skip
-    fps, usual = dataset.facts.fps, usual_steps(model)
-    steps, spread_steps = steps or usual, spread_steps or usual
+    fps, steps, spread_steps = dataset.facts.fps, *(n or usual_steps(model) for n in (steps, spread_steps))
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
     views, kinds = views_of(model), kinds_of(model, dataset)
@@ -90,15 +88,14 @@ def evaluate(
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
-        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples,
-        guides=guides,
+        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples, guides=guides,
     )  # fmt: skip
     # Worlds come first: what is wrong with their names is then said at once.
     probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
     probed |= {name: PROBES[name](probing) for name in probes if name != COUNTERFACTUAL}
     strangers = held.strangers(seed)
     scores = ask_all(probing, asked, strangers)
-    rows = compare(list(pairs(asked, scores.table)), scores.table, held.block, seed=seed, resamples=resamples)
+    rows = compare([*pairs(asked, scores.table)], scores.table, held.block, seed=seed, resamples=resamples)
     document: Plain = {
         "kind": "evaluation",
         "model": {"recipe": model.recipe.name, "parameters": sum(p.numel() for p in model.parameters())},  # type: ignore[union-attr]
@@ -111,13 +108,18 @@ def evaluate(
             q.name: {"query": q.query, **summary(scores.table, q.name, held.block, seed=seed, resamples=resamples)}
             for q in asked
         },
-        "comparisons": rows,
-        "probes": probed,
+        "comparisons": rows, "probes": probed,
     }  # fmt: skip
     lost = [note for n in dict.fromkeys(n for q in asked for n in q.wanted) for note in unmeasured(n, scores.about(n))]
     document["notes"] = [*losses(rows), *skipped, *lost, *_remarks(held, reference.spreads, strangers)]
-    seconds = round(time.monotonic() - began, 1)
-    return document | {"about": dict(about or {}), "versions": versions(), "seconds": seconds}
+    spent = round(time.monotonic() - began, 1)
+    return document | {"about": dict(about or {}), "versions": versions(), "seconds": spent}
+
+
+def check_guides(guides: Sequence[Guide], model: WorldModel) -> None:
+    """Errors: ValueError for a guide that the model cannot follow."""
+    for guide in guides:
+        guide.check(model)
 
 
 def _said(guide: Guide) -> Plain:

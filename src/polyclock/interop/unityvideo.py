@@ -2,7 +2,7 @@
 
 `base.*` is a Wan transformer, by the names of its authors or by diffusers'; `flow_patch_embedding`, `flow_in` and
 `flow_head` are the way in and out of all five modalities, `modality_embeddings.NAME` a vector for each. Nothing of a
-file is run. What the two compute differs by rounding alone (tests/interop/test_unityvideo.py).
+file is run. What the two compute differs by rounding alone (tests/interop/test_unityvideo_import.py).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Paper      UnityVideo (CVPR 2026, arXiv 2512.07831), as its public code trains it (commit e79e9b6): no switcher in the
            blocks, one time for all tokens, one task for all samples of a step
-Expects    what the authors' network computes, to 1e-5 (tests/interop/test_unityvideo.py); none of its published weights
-           has been run by us
+Expects    what the authors' network computes, to 1e-5 (tests/interop/test_unityvideo_import.py); none of its published
+           weights has been run by us
 Hardware   one GPU of 80 GB for training at 256 px, 33 frames
 Command    polyclock import unityvideo BASE --out MODEL, where BASE is Wan2.2-TI2V-5B in diffusers' format, then
            polyclock train MODEL --data clips.csv --out RUN --lr 1e-5 --lr-new 10 --warmup 200 --schedule constant \
