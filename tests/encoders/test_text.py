@@ -140,7 +140,7 @@ def test_mistakes(t5: str, clip: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_filled_up_with_zeros_that_are_looked_at(t5: str) -> None:
-    """As Wan was trained: the model's own features of the text, then zeros up to the full length, none of them masked."""
+    """As Wan was trained: the features of the text itself, then zeros up to the full length, none of them masked."""
     module = transformers.T5EncoderModel.from_pretrained(t5)
     spec = T5(folder=t5, width=0, max_length=9, fill=True)
     net = spec.build(())
