@@ -25,7 +25,8 @@ export OMP_NUM_THREADS=1 MUJOCO_GL=egl
 # What all have, what those have that see through an eye, what those have that know video.
 robot=(--cameras "$camera" --horizon 16 --action-rate 80 --text --optional --margin 8)
 eye=(--history 1 --given tokens)
-film=(--future 2 --still --spread 0.5 --weight 4)
+film=(--future 2 --still --relative --spread 0.1 --weight 100)
+still=(--future 2 --still --spread 0.5 --weight 4) # where there is no difference: the present is the target
 # Episode e is of task e modulo 5: 80 of each. Task 1 is the one that is new to what was trained on the others.
 few="$data/training?episodes=0-99"
 new="$data/training?episodes=1-99:5"
@@ -56,7 +57,7 @@ describe() {
     pad) recipe=pad flags=("${robot[@]}" "${film[@]}" --seed "$2") ;;
     gr1) recipe=gr1 ;;
     shared) flags+=(--times shared) ;;
-    current) flags+=(--target current) ;;
+    current) flags=("${robot[@]}" "${still[@]}" "${eye[@]}" --target current --seed "$2") ;;
     labelled25) from=$few ;;
     labelled25_video)
         from=$few
