@@ -17,7 +17,6 @@ from ..recipe import Recipe
 from ..timesteps import Fixed
 from .uwm import Given, uwm
 
-
 ACTION = 0.5  # spread of the actions, which are scaled to [-1, 1]
 
 
