@@ -59,7 +59,7 @@ describe() {
     constant) own=(--annealed 0) ;;
     dropped) own+=(--drop 0.15) ;;
     videojam) recipe=videojam own=() ;;
-    videorepa) recipe=videorepa own=(--features semantics,geometry --hidden 512) ;;
+    videorepa) recipe=videorepa own=(--features semantics --hidden 512) ;;
     union)
         recipe=union own=()
         flags=(--cameras observation.images.corner2 --horizon 8 --action-rate 80 --seed "$3")

@@ -58,6 +58,8 @@ class Relations:
             raise unknown("pairs", self.pairs, PAIRS)
         if len(self.shape) != 4 or None in self.shape:
             raise ValueError(f"features of shape {self.shape} to compare with; needed: (T, h, w, C), all known")
+        if self.shape[-1] == 1:
+            raise ValueError("features of one number have no direction, so tokens have nothing to be compared with")
         if self.block < 1 or self.skip < 0 or self.margin < 0:
             raise ValueError(f"block={self.block}, skip={self.skip}, margin={self.margin}; at least 1, 0 and 0")
 

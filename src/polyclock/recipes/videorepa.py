@@ -26,8 +26,8 @@ def videorepa(
     image: tuple[int, int] | None = None,  # height,width in pixels; none: 480,832, or 64,64 without a base
     frames: int | None = None,  # pictures of a clip; none: 81, or 8 without a base
     rate: float | None = None,  # of them a second; none: 16, or 10 without a base
-    features: tuple[str, ...] = ("semantics",),  # columns that are compared with; of a world: semantics, geometry
-    width: int = 768,  # numbers in a feature; of a world: the classes, and 1
+    features: tuple[str, ...] = ("semantics",),  # columns that are compared with; of a world: semantics
+    width: int = 768,  # numbers in a feature; of a world: the classes
     block: int | None = None,  # behind which tokens are compared; none: at 0.6 of the depth
     pairs: Literal["all", "within", "across"] = "all",  # of tokens: all, of one frame, of different frames
     weight: float = 0.5,  # of each comparison
