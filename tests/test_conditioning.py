@@ -276,9 +276,10 @@ def test_what_is_near_is_learnt_and_sampled_as_it_is():
     raw = {"video": torch.randint(0, 256, (2, 4, 4, 4, 3)).byte(), "now": torch.randint(0, 256, (2, 1, 4, 4, 3)).byte()}
     rows = {n: torch.arange(2) for n in raw}
     b = model.encode(Batch(index=torch.arange(2), values=raw, rows=rows), Dice(0, 0, range(2)))
+    torch.nn.init.zeros_(model.head["video"].weight)
     total, _ = loss(model, b, Shared(), Dice(0, 0, range(2)))
     gap = b.tensor("video") - b.tensor("now")
-    assert total.item() == pytest.approx(gap.square().mean().item(), rel=0.5), "at the start it says the condition"
+    assert total.item() == pytest.approx(gap.square().mean().item()), "who says nothing errs by the difference"
     answer = sample(model, "video |", now=raw["now"], steps=1)["video"]
     assert answer.shape == raw["video"].shape and answer.dtype == torch.uint8
 
