@@ -9,24 +9,22 @@ what `polyclock.interop.uwm.load` makes of it. They take turns call by call in o
 machine does falls on both; a ratio is that of two neighbouring calls. `--small` runs a narrow model in seconds.
 
 policy   one call at batch 1: pictures, their features, ten steps, actions
-train    one step: pictures cropped and coloured, forward, backward, AdamW (fused on both sides, which theirs is not by
-         itself). "network": the latents of the future are given to both, and its pictures looked at by neither.
-         "whole": theirs encodes four pictures a sample with the autoencoder, ours is given their latents, as a cache
-         would. "encoding": both encode
-solvers  our policy call with fewer steps, by schedulers of diffusers, against the ten of DDIM: time alone
+train    one step: pictures cropped and coloured, forward, backward, AdamW. Theirs is as they train: the autoencoder
+         encodes four pictures a sample in every step, and torch chooses how AdamW is computed. Ours is fused, and
+         encodes the same pictures in every step ("encoding"), or has what was said of them ahead ("ahead": 8 looks at
+         them, of which the step draws one). Reading data is counted on neither side. "parts" is where the time goes
+solvers  our policy call in fewer steps, by DDIM and by schedulers of diffusers, against their ten of DDIM: time alone
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -36,17 +34,18 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in ("tools", "tests"):
+for folder in ("tools", "tests", "benchmarks"):
     sys.path.insert(0, str(ROOT / folder))
 
 import make_uwm_golden as golden  # noqa: E402
+from turns import Call, compared, order_interval, show, turns  # noqa: E402, F401
 
 import uwm_weights as numbers  # noqa: E402
 
 CASES = ("policy", "train", "solvers")
 STEPS = 10
 FEWER = (5, 3, 2)
-Call = Callable[[], Any]
+LOOKS = 8
 
 
 class Sides:
@@ -78,55 +77,6 @@ class Sides:
         return {n: theirs[:, i].permute(0, 2, 3, 4, 1).contiguous() for i, n in enumerate(self.videos)}
 
 
-# ---------------------------------------------------------------- taking turns
-
-
-def turns(calls: dict[str, Call], rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Seconds of each call in each round, by the wall and of the processor; who begins changes from round to round."""
-    for call in calls.values():
-        call()
-    spent: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
-    names = list(calls)
-    for k in range(rounds):
-        for name in names[k % len(names) :] + names[: k % len(names)]:
-            wall, processor = time.perf_counter(), time.process_time()
-            calls[name]()
-            spent[name].append({"wall": time.perf_counter() - wall, "processor": time.process_time() - processor})
-    return spent
-
-
-def order_interval(values: list[float]) -> tuple[float, float] | None:
-    """95 % for the median, whatever the distribution: two order statistics; None for fewer than six values."""
-    ordered, n = sorted(values), len(values)
-    # The median lies outside the k-th least and the k-th largest with twice P(binomial(n, 1/2) < k).
-    outside = [2 * sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(1, n // 2 + 1)]
-    k = sum(share <= 0.05 for share in outside)
-    return (ordered[k - 1], ordered[n - k]) if k else None
-
-
-def compared(spent: dict[str, list[dict[str, float]]], slow: str, fast: str) -> dict[str, Any]:
-    """How many times as long `slow` takes as `fast`: the median over rounds of the ratio, and its interval."""
-    found: dict[str, Any] = {}
-    for clock in ("wall", "processor"):
-        ratios = [a[clock] / b[clock] for a, b in zip(spent[slow], spent[fast], strict=True)]
-        interval = order_interval(ratios)
-        found[clock] = {
-            "ratio": round(median(ratios), 4),
-            "low": interval and round(interval[0], 4),
-            "high": interval and round(interval[1], 4),
-            "seconds": {name: round(median(s[clock] for s in spent[name]), 5) for name in (slow, fast)},
-        }
-    return found
-
-
-def show(title: str, found: dict[str, Any]) -> None:
-    for clock in ("wall", "processor"):
-        one = found[clock]
-        sure = "" if one["low"] is None else f" (95 %: {one['low']:.3f} to {one['high']:.3f})"
-        seconds = ", ".join(f"{name} {value:.4f} s" for name, value in one["seconds"].items())
-        print(f"  {title:28s} {clock:9s} {one['ratio']:8.3f}x{sure}   {seconds}", flush=True)
-
-
 # ---------------------------------------------------------------- the cases
 
 
@@ -155,22 +105,57 @@ def policy(sides: Sides, rounds: int) -> dict[str, Any]:
 
 
 def train(sides: Sides, rounds: int) -> dict[str, Any]:
-    """One step of either side."""
+    """One step of either side, and the seconds of its parts."""
     steps = TrainingSteps(sides)
-    cases = {
-        "network": ({"theirs": steps.theirs_given, "ours": steps.ours_given}, rounds),
-        "whole": ({"theirs": steps.theirs_whole, "ours": steps.ours_given}, rounds),
-        "encoding": ({"theirs": steps.theirs_whole, "ours": steps.ours_whole}, rounds),
-    }
-    found = {}
-    for name, (calls, count) in cases.items():
-        found[name] = compared(turns(calls, count), "theirs", "ours")
+    calls = {"theirs": steps.theirs, "encoding": steps.ours_encoding, "ahead": steps.ours_ahead}
+    spent = turns({name: steps.parts.whole(name, call) for name, call in calls.items()}, rounds)
+    found: dict[str, Any] = {name: compared(spent, "theirs", name) for name in ("encoding", "ahead")}
+    for name in found:
         show(f"train, {name}, batch {sides.many.batch}", found[name])
+    found["parts"] = {name: steps.parts.seconds(name, rounds) for name in calls}
+    for name, parts in found["parts"].items():
+        print(f"  {name}: " + ", ".join(f"{part} {value:.3f} s" for part, value in parts.items()), flush=True)
     return found
 
 
+class Parts:
+    """Seconds by the wall of parts of a call: of functions that stand in for those that they time."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[dict[str, float]]] = {}
+        self.now: dict[str, float] = {}
+
+    def whole(self, name: str, call: Call) -> Call:
+        """`call`, whose parts are noted under its name."""
+
+        def noted() -> None:
+            self.now = {}
+            call()
+            self.spent.setdefault(name, []).append(self.now)
+
+        return noted
+
+    def of(self, owner: Any, method: str, part: str) -> None:
+        """Time a method of an object, without what is timed inside it."""
+        real = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began, before = time.perf_counter(), sum(self.now.values())
+            out = real(*args, **kwargs)
+            inside = sum(self.now.values()) - before
+            self.now[part] = self.now.get(part, 0.0) + time.perf_counter() - began - inside
+            return out
+
+        setattr(owner, method, timed)
+
+    def seconds(self, name: str, rounds: int) -> dict[str, float]:
+        """The median over the last rounds of each part."""
+        rows = self.spent[name][-rounds:]
+        return {part: round(median(row.get(part, 0.0) for row in rows), 4) for part in rows[0]}
+
+
 class TrainingSteps:
-    """The four steps: theirs and ours, with the latents of the future given, and with the autoencoder at work."""
+    """Their step, ours, and ours with the targets encoded ahead."""
 
     def __init__(self, sides: Sides) -> None:
         from polyclock.batch import Batch
@@ -180,60 +165,71 @@ class TrainingSteps:
         self.now = numbers.observation(case, sizes, "now")
         self.later = numbers.observation(case, sizes, "later")
         self.action = numbers.actions(case, sizes)
-        self.future = 0.5 * numbers.noise(f"{case}/latents", (sizes.batch, *sizes.latent))
         everyone = torch.arange(sizes.batch)
         values = {c: self.now[v] for c, v in sides.cameras.items()} | {"action": self.action}
         pictures = dict(zip(sides.videos, (self.later[v] for v in sizes.views), strict=True))
-        names = (*values, *pictures)
-        self.small = Batch(index=everyone, values=dict(values), rows=dict.fromkeys(names, everyone))
-        self.large = replace(self.small, values=values | pictures)
-        settings = {"lr": 1e-5, "weight_decay": 1e-6, "fused": True}
+        rows = dict.fromkeys((*values, *pictures), everyone)
+        self.raw = Batch(index=everyone, values=values | pictures, rows=rows)
+        # Mean and log variance of each latent, as the autoencoder says them of 8 looks.
+        mean = sides.latents(5.0 * numbers.noise(f"{case}/latents", (sizes.batch, *sizes.latent)))
+        said = {n: torch.cat([x, -5 + 0 * x], -1)[:, None].repeat(1, LOOKS, 1, 1, 1, 1) for n, x in mean.items()}
+        self.ahead = Batch(index=everyone, values=values | said, rows=rows, ahead=frozenset(said))
+        self.views = sides.ours.views, {n: replace(v, fixed=LOOKS) for n, v in sides.ours.views.items()}
+        settings = {"lr": 1e-5, "weight_decay": 1e-6}
         self.optimizers = {
-            side: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **settings)
-            for side, model in (("theirs", sides.theirs), ("ours", sides.ours))
+            "theirs": torch.optim.AdamW(sides.theirs.parameters(), **settings),
+            "ours": torch.optim.AdamW([p for p in sides.ours.parameters() if p.requires_grad], fused=True, **settings),
         }
         self.step = 0
+        self.parts = parts = Parts()
+        eye, ours = sides.theirs.obs_encoder, sides.ours
+        parts.of(eye, "apply_transform", "pictures")
+        parts.of(eye, "apply_vae", "autoencoder")
+        parts.of(eye.img_encoder, "forward", "observation")
+        parts.of(sides.theirs.noise_pred_net, "forward", "network")
+        parts.of(ours, "looked_at", "pictures")
+        parts.of(ours, "encode", "autoencoder")
+        parts.of(ours.conditioner, "forward", "observation")
+        parts.of(ours, "forward", "network")
+        for optimizer in self.optimizers.values():
+            parts.of(optimizer, "step", "optimizer")
+        parts.of(self, "backward", "backward")
 
-    def theirs_whole(self) -> None:
+    def theirs(self) -> None:
         model = self.sides.theirs.train()
         total, _ = model(self.now, self.later, self.action.clone(), None)
         self._update("theirs", total)
 
-    def theirs_given(self) -> None:
-        """Without the autoencoder, and without the future pictures, which nothing else looks at."""
-        encoder = self.sides.theirs.obs_encoder
-        encoder.encode_curr_and_next_obs = lambda now, later: (encoder.encode_curr_obs(now), self.future)
-        try:
-            self.theirs_whole()
-        finally:
-            del encoder.encode_curr_and_next_obs
+    def ours_ahead(self) -> None:
+        self._ours(self.ahead, self.views[1])
 
-    def ours_given(self) -> None:
-        self._ours(self.small, self.sides.latents(self.future))
+    def ours_encoding(self) -> None:
+        self._ours(self.raw, self.views[0])
 
-    def ours_whole(self) -> None:
-        self._ours(self.large, {})
-
-    def _ours(self, batch: Any, latents: dict[str, Tensor]) -> None:
+    def _ours(self, batch: Any, views: dict[str, Any]) -> None:
         from polyclock.dice import Dice
         from polyclock.objective import loss
 
         model = self.sides.ours.train()
+        model.views = views
         self.step += 1
         dice = Dice(0, self.step, range(batch.size))
-        latent = model.encode(batch, dice)
-        latent = replace(latent, values=latent.values | latents)
+        with torch.no_grad():
+            latent = model.encode(batch, dice)
         total, _ = loss(model, latent, model.recipe.law, dice)
         self._update("ours", total)
 
     def _update(self, side: str, total: Tensor) -> None:
-        total.backward()
+        self.backward(total)
         self.optimizers[side].step()
         self.optimizers[side].zero_grad(set_to_none=True)
 
+    def backward(self, total: Tensor) -> None:
+        total.backward()
+
 
 def solvers(sides: Sides, rounds: int) -> dict[str, Any]:
-    """Our policy call by other solvers: how many times as long the ten steps of DDIM take. Quality is not looked at."""
+    """Our policy call by other solvers, and theirs by ten steps of DDIM. Quality is not looked at."""
     from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
     from polyclock import sample
@@ -241,19 +237,24 @@ def solvers(sides: Sides, rounds: int) -> dict[str, Any]:
 
     table = {"num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
 
-    def by(solver: Any = None) -> Call:
-        how = {"steps": STEPS} if solver is None else {"solver": solver}
-        return lambda: sample(sides.ours, sides.query, decode=False, **how, **sides.given)
+    def by(steps: int, kind: Any = None, **settings: Any) -> Call:
+        if kind is None:
+            return lambda: sample(sides.ours, sides.query, decode=False, steps=steps, **sides.given)
+        solver = Diffusers({"action": kind(**table, **settings)}, steps=steps)
+        return lambda: sample(sides.ours, sides.query, decode=False, solver=solver, **sides.given)
 
-    calls, found = {"DDIM 10": by()}, {}
+    theirs = torch.no_grad()(lambda: sides.theirs.sample_marginal_action(sides.now))
+    calls: dict[str, Call] = {"theirs, DDIM 10": theirs, "DDIM 10": by(STEPS)}
     for steps in FEWER:
-        multistep = DPMSolverMultistepScheduler(**table, algorithm_type="dpmsolver++")
-        calls[f"DPM-Solver++ {steps}"] = by(Diffusers({"action": multistep}, steps=steps))
-        calls[f"UniPC {steps}"] = by(Diffusers({"action": UniPCMultistepScheduler(**table)}, steps=steps))
+        calls[f"DDIM {steps}"] = by(steps)
+        calls[f"DPM-Solver++ {steps}"] = by(steps, DPMSolverMultistepScheduler, algorithm_type="dpmsolver++")
+        calls[f"UniPC {steps}"] = by(steps, UniPCMultistepScheduler)
+    sides.theirs.eval()
     sides.ours.eval()
     spent = turns(calls, rounds)
+    found = {}
     for name in list(calls)[1:]:
-        found[name] = compared(spent, "DDIM 10", name)
+        found[name] = compared(spent, "theirs, DDIM 10", name)
         show(name, found[name])
     return found
 

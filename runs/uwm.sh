@@ -3,6 +3,8 @@
 #
 #   runs/uwm.sh names              the rows there are
 #   runs/uwm.sh row NAME SEED      one row: train, act from 50 published starts of each task, answer every question
+#   runs/uwm.sh walks              row uwm 0 and row ddpm_ends 0 by other solvers and steps, 20 starts of each task
+#   runs/uwm.sh plan               row uwm 0 plans: 8 chunks, the one that ends nearest the goal, 20 starts of each task
 #   runs/uwm.sh all                all of them, the most important first
 #   runs/uwm.sh speed              how fast each system trains and acts here: a few steps, for the hours of what is not run
 #
@@ -15,18 +17,21 @@ bin=${BIN:-.venv/bin}
 data=${DATA:-runs/out/tabletop}
 out=${OUT:-runs/out/uwm}
 results=${RESULTS:-runs/results}
-steps=${STEPS:-2800} episodes=${EPISODES:-50} solver=${SOLVER:-5} device=${DEVICE:-cpu}
+steps=${STEPS:-2800} episodes=${EPISODES:-50} solver_steps=${SOLVER:-5} within=${WITHIN:-16} device=${DEVICE:-cpu}
 tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
 camera=observation.images.corner2
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
 
 # What all have, what those have that see through an eye, what those have that know video.
-robot=(--cameras "$camera" --horizon 8 --action-rate 80 --text --optional --margin 8)
+robot=(--cameras "$camera" --horizon 16 --action-rate 80 --text --optional --margin 8)
 eye=(--history 1 --given tokens)
-film=(--future 2 --still --spread 0.5 --weight 4)
+film=(--future 2 --still --relative --spread 0.1 --weight 100)
+still=(--future 2 --still --spread 0.5 --weight 4) # where there is no difference: the present is the target
 # Episode e is of task e modulo 5: 80 of each. Task 1 is the one that is new to what was trained on the others.
 few="$data/training?episodes=0-99"
 new="$data/training?episodes=1-99:5"
+# The policy's question without tokens for the video.
+bare="action | state, text, -video"
 old="$data/training?episodes=0-399:5,2-399:5,3-399:5,4-399:5"
 
 names() {
@@ -36,6 +41,7 @@ shared current
 labelled25 labelled25_video labelled25_people
 flow_ends flow_bare ddpm_ends ddpm_bare
 registers0
+alone
 context demos50 demos200 scratch pretrained finetuned
 ROWS
 }
@@ -51,7 +57,7 @@ describe() {
     pad) recipe=pad flags=("${robot[@]}" "${film[@]}" --seed "$2") ;;
     gr1) recipe=gr1 ;;
     shared) flags+=(--times shared) ;;
-    current) flags+=(--target current) ;;
+    current) flags=("${robot[@]}" "${still[@]}" "${eye[@]}" --target current --seed "$2") ;;
     labelled25) from=$few ;;
     labelled25_video)
         from=$few
@@ -66,6 +72,7 @@ describe() {
     ddpm_ends) flags+=(--asked 0 --path ddpm) rival=flow_ends ;;
     ddpm_bare) flags+=(--asked 0 --path ddpm --ends 0) rival=ddpm_ends ;;
     registers0) flags+=(--registers 0) ;;
+    alone) flags+=(--alone 0.3) ;;
     context) flags=("${robot[@]}" "${film[@]}" --history 1 --given context --seed "$2") ;;
     demos50) from="$data/training?episodes=0-49" ;;
     demos200) from="$data/training?episodes=0-199" ;;
@@ -108,7 +115,7 @@ ask() {
 }
 
 row() {
-    local name=$1 seed=$2 run=$out/$1-$2 sampled=(--steps "$solver") against=()
+    local name=$1 seed=$2 run=$out/$1-$2 sampled=(--steps "$solver_steps") against=()
     if [ "$name" = finetuned ]; then row pretrained "$seed"; fi
     if [ "$name" = labelled25_people ]; then people; fi
     describe "$name" "$seed"
@@ -121,12 +128,34 @@ row() {
     if [ -n "$rival" ] && [ -f "$out/$rival-$seed/rollout/ledger.jsonl" ]; then
         against=(--against "$out/$rival-$seed/rollout/ledger.jsonl")
     fi
+    if [ "$name" = alone ]; then sampled+=(--query "$bare"); fi
     roll "$run" "$name-$seed" rollout "${sampled[@]}" "${against[@]}"
     case $name in
     uwm | diffusion_policy | pad | gr1 | shared) ask "$run" "$name-$seed" "${sampled[@]}" ;;
     esac
     # Only where actions are known apart from the video can they be read off one.
     if [ "$name" = uwm ]; then roll "$run" "$name-$seed" tracking --track expert "${sampled[@]}"; fi
+}
+
+# Steps and solvers against success, and the question without tokens for the video, asked of a row that never met it.
+walks() {
+    local episodes=20 world=metaworld/$tasks count solver
+    for count in 1 2 3 10; do roll "$out/uwm-0" uwm-0 "euler-$count" --steps "$count"; done
+    for count in 2 5 10; do roll "$out/ddpm_ends-0" ddpm_ends-0 "euler-$count" --steps "$count"; done
+    for solver in dpm++ unipc; do
+        for count in 2 5 10; do
+            roll "$out/ddpm_ends-0" ddpm_ends-0 "$solver-$count" --solver "$solver" --steps "$count"
+        done
+        roll "$out/uwm-0" uwm-0 "$solver-3" --solver "$solver" --steps 3
+    done
+    roll "$out/uwm-0" uwm-0 bare --steps "$solver_steps" --query "$bare" --against "$out/uwm-0/rollout/ledger.jsonl"
+}
+
+# The goal is what the expert sees WITHIN steps on, from the same start.
+plan() {
+    local episodes=20 world=metaworld/$tasks
+    roll "$out/uwm-0" uwm-0 planning --steps "$solver_steps" --plan 8 --goal expert --within "$within" \
+        --against "$out/uwm-0/rollout/ledger.jsonl"
 }
 
 people() { "$bin/polyclock" collect people --clips "${CLIPS:-200}" --out "$out/people" --workers 2; }
@@ -138,6 +167,8 @@ everything() {
         row "$name" 1
     done
     for name in $(names | tail -n +2); do row "$name" 0; done
+    walks
+    plan
     "$bin/python" tools/results.py
 }
 
@@ -147,7 +178,7 @@ speed() {
     for name in uwm diffusion_policy pad gr1 context; do
         if [ -f "$out/speed-$name-35/rollout/rollout.json" ]; then continue; fi
         describe "$name" 0
-        from="$data/training?episodes=0-9" sampled=(--steps "$solver")
+        from="$data/training?episodes=0-9" sampled=(--steps "$solver_steps")
         if [ "$name" = gr1 ]; then sampled=(); fi
         for count in 5 35; do
             rm -rf "$out/speed-$name-$count"
@@ -160,11 +191,13 @@ speed() {
 }
 
 case ${1:-help} in
-row | all | speed) mkdir -p "$out/cache" "$results" ;;
+row | walks | plan | all | speed) mkdir -p "$out/cache" "$results" ;;
 esac
 case ${1:-help} in
 names) names ;;
 row) row "$2" "$3" ;;
+walks) walks ;;
+plan) plan ;;
 all) everything ;;
 speed) speed ;;
 *) sed -n '2,/^set/p' "$0" | sed '$d;s/^# \{0,1\}//' ;;

@@ -116,9 +116,9 @@ class Oracle:
     def __init__(self, model) -> None:
         self.model, self.asked = model, []
 
-    def __call__(self, model, query, *, steps, seed, noise, decode, **values) -> dict[str, Tensor]:
+    def __call__(self, model, query, *, steps, seed, noise, decode, guides=(), **values) -> dict[str, Tensor]:
         assert model is self.model and decode is False
-        self.asked.append((query, set(values), noise["action"].clone()))
+        self.asked.append((query, set(values) - {"guides"}, noise["action"].clone()))
         size = len(values["camera"])
         wanted = query.split("|")[0]
         out = {}

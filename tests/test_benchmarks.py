@@ -23,8 +23,11 @@ def test_both_sides_run_in_small(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "uwm.py"), *words], check=True, timeout=600)
     results = json.loads(out.read_text())["results"]
     assert results["policy"]["largest_difference"] < 2e-5
-    assert set(results["train"]) == {"network", "whole", "encoding"}
-    assert len(results["solvers"]) == 6
+    assert set(results["train"]) == {"encoding", "ahead", "parts"}
+    parts = results["train"]["parts"]
+    assert all(set(parts[name]) >= {"pictures", "observation", "network", "backward", "optimizer"} for name in parts)
+    assert parts["ahead"]["autoencoder"] < parts["encoding"]["autoencoder"]
+    assert len(results["solvers"]) == 10
     assert results["policy"]["wall"]["low"] is None, "two rounds say nothing of how sure"
 
 

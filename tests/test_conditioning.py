@@ -8,17 +8,20 @@ import pytest
 import torch
 
 from polyclock import Guide, sample
+from polyclock.adapter import Adapter
 from polyclock.batch import Batch
+from polyclock.codecs import Pixels
 from polyclock.conditioning import Conditioner, stack
 from polyclock.dice import Dice
-from polyclock.encoders import Bytes, Numbers, ResNet, Vector
+from polyclock.encoders import Bytes, Numbers, Patches, ResNet, Vector
 from polyclock.guidance import guided
 from polyclock.modality import Condition
 from polyclock.nn.block import Modulator
 from polyclock.nn.modulation import Joint, JointLocal, Local
 from polyclock.objective import loss
+from polyclock.path import Linear
 from polyclock.timesteps import PerFrame, Shared
-from worlds import awake, batch, recipe
+from worlds import VIDEO, awake, batch, recipe
 
 EYE = Condition(encoder=Vector(width=8), shape=(2, 3), route="beside", drop=0.2)
 BESIDE = {
@@ -190,9 +193,12 @@ def test_the_weights_learn_from_both():
         ({"a": EYE, "b": replace(EYE, share="eya")}, "shares with 'eya'"),
         ({"a": EYE, "b": replace(EYE, share="b")}, "shares with 'b'"),
         ({"a": EYE, "b": replace(EYE, share="a"), "c": replace(EYE, share="b")}, "shares with 'b'"),
-        ({"a": EYE, "b": replace(EYE, share="a", encoder=Vector(width=4))}, "they differ in encoder, route or shape"),
-        ({"a": EYE, "b": replace(EYE, share="a", route="global")}, "they differ in encoder, route or shape"),
-        ({"a": EYE, "b": replace(EYE, share="a", shape=(1, 3))}, "they differ in encoder, route or shape"),
+        (
+            {"a": EYE, "b": replace(EYE, share="a", encoder=Vector(width=4))},
+            "they differ in encoder, route",
+        ),
+        ({"a": EYE, "b": replace(EYE, share="a", route="global")}, "they differ in encoder, route"),
+        ({"a": EYE, "b": replace(EYE, share="a", shape=(1, 3))}, "they differ in encoder, route"),
         ({"a": Condition(encoder=Bytes(width=8, depth=1, heads=2), route="beside")}, "must have a fixed length"),
     ],
 )
@@ -218,3 +224,69 @@ def test_cameras_that_share_an_encoder_are_read_in_one_go():
     del seen[:]
     model.conditioner(pictures | {"right": torch.rand(2, 1, 64, 32, 3)}, rows, 2)
     assert seen == [(2, 1, 32, 32, 3), (2, 1, 64, 32, 3)]
+
+
+def test_the_null_of_a_text_may_be_what_its_encoder_says_of_no_text():
+    text = Condition(encoder=Bytes(width=16, depth=1, heads=2), route="context", drop=0.2, null="empty")
+    wide = replace(text, adapter=Adapter(hidden=1, activation="gelu_tanh", like="behind", ratio=1))
+    model = recipe(conditions={"text": wide}).build().eval()
+    assert not len(model.conditioner.null) and len(model.conditioner.project["text"]) == 3
+    rows = {"text": torch.tensor([0, 2])}
+    given = model.conditioner({"text": ["pick up the cup", "a"]}, rows, 3)
+    empty = model.conditioner({"text": [""]}, {"text": torch.tensor([0])}, 1)
+    length = int(empty.masks["text"].sum())
+    assert torch.allclose(given.features["text"][1, :length], empty.features["text"][0, :length], atol=1e-6)
+    assert given.masks["text"][1].sum() == length < given.masks["text"][0].sum()
+    dropped = model.conditioner.without(given, {"text"})
+    assert (dropped.masks["text"].sum(1) == length).all()
+    with pytest.raises(ValueError, match="for texts empty"):
+        replace(EYE, null="empty")
+
+
+NOW = Condition(encoder=Patches(patch=(2, 2)), shape=(1, 4, 4, 3), route="fuse:video", required=True, codec=Pixels())
+
+
+def near_model(spread: float = 0.1):
+    film = replace(VIDEO, codec=Pixels(), path=Linear(predict="data", spread=spread), near="now")
+    return recipe(modalities={"video": film}, conditions={"now": NOW}, law=Shared()).build()
+
+
+def test_what_is_near_to_a_condition_is_shown_and_told_as_the_difference():
+    model = near_model()
+    now = torch.rand(2, 1, 4, 4, 3) * 2 - 1
+    given = model.conditioner({"now": now}, {"now": torch.arange(2)}, 2)
+    t = torch.full((2, 4), 0.4)
+    torch.nn.init.zeros_(model.head["video"].weight)
+    out = model({"video": torch.randn(2, 4, 4, 4, 3)}, {"video": t}, given)["video"]
+    assert torch.allclose(out, now.expand_as(out)), "a network that says nothing says that all stays as it is"
+
+    path, x = model.modalities["video"].path, now + 0.1 * torch.randn(2, 4, 4, 4, 3)
+    eps = torch.randn_like(x)
+    for time in (0.0, 0.3, 0.7, 1.0):
+        wide = torch.full((2, 4, 1, 1, 1), time)
+        seen = path.seen(path.noise(x, eps, wide), wide, now)
+        a, s = 1 - time, time
+        best = a * 0.1**2 / (a**2 * 0.1**2 + s**2) * (a * (x - now) + s * eps)
+        assert torch.allclose(0.1 * seen, best, atol=1e-5), "the best linear estimate of the difference"
+    assert torch.allclose(0.1 * path.seen(x, torch.zeros(()), now), x - now, atol=1e-6)
+
+
+def test_what_is_near_is_learnt_and_sampled_as_it_is():
+    model = near_model(spread=0.5)
+    raw = {"video": torch.randint(0, 256, (2, 4, 4, 4, 3)).byte(), "now": torch.randint(0, 256, (2, 1, 4, 4, 3)).byte()}
+    rows = {n: torch.arange(2) for n in raw}
+    b = model.encode(Batch(index=torch.arange(2), values=raw, rows=rows), Dice(0, 0, range(2)))
+    torch.nn.init.zeros_(model.head["video"].weight)
+    total, _ = loss(model, b, Shared(), Dice(0, 0, range(2)))
+    gap = b.tensor("video") - b.tensor("now")
+    assert total.item() == pytest.approx(gap.square().mean().item()), "who says nothing errs by the difference"
+    answer = sample(model, "video |", now=raw["now"], steps=1)["video"]
+    assert answer.shape == raw["video"].shape and answer.dtype == torch.uint8
+
+
+def test_what_can_be_near_is_a_required_condition():
+    film = replace(VIDEO, path=Linear(predict="data", spread=0.1), near="now")
+    with pytest.raises(ValueError, match="required condition that 'video' is near to"):
+        recipe(modalities={"video": film}, conditions={"now": replace(NOW, required=False)}).build()
+    with pytest.raises(ValueError, match="needs a path with a spread"):
+        replace(film, path=Linear())

@@ -77,5 +77,9 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
         assert run_page("README.md", tmp_path, clip=clip, seen=clip[:, :2], chunk=torch.randn(1, 4, 7)) == 1
 
 
+def test_the_examples_of_features_run(tmp_path: Path) -> None:
+    assert run_page("docs/features.md", tmp_path) == 2
+
+
 def test_the_example_of_the_systems_beside_it_runs(tmp_path: Path) -> None:
     assert run_page("docs/papers/baselines.md", tmp_path) == 1

@@ -15,8 +15,9 @@ from polyclock.layout import Layout, Stream
 from polyclock.modality import Modality, spread
 from polyclock.model import WorldModel
 from polyclock.nn.modulation import Local
-from polyclock.path import Cosine, Linear, Path
+from polyclock.path import Cosine, Discrete, Linear, Path
 from polyclock.schedule import Asynchronous, Chunks, Pyramid, Together
+from polyclock.schedulers import walk
 from polyclock.solver import Euler, Heun, sample
 
 SHAPES = {"video": (3, 2), "action": (2, 1), "depth": (3, 1)}
@@ -225,3 +226,20 @@ def test_branches_stacked_or_not_are_the_same():
         for k in (1, 3)
     )
     assert torch.allclose(one["action"], three["action"], atol=1e-5)
+
+
+TABLE = Discrete(steps=100, spacing="trailing", clip=None)  # has no derivative, which Heun needs
+BY_NAME = [("euler", 100), ("heun", 40), ("dpm++", 25), ("unipc", 25)]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "path"),
+    [(*n, p) for p in (Linear(), TABLE) for n in BY_NAME if (n[0], p) != ("heun", TABLE)],
+)
+def test_solvers_by_name_meet_the_exact_covariance(name, steps, path):
+    pytest.importorskip("diffusers")
+    model, query = Exact(path), "action | video"
+    walked = walk(name, steps, model, query)
+    got = sample(model, query, size=N, decode=False, video=draw()["video"], **walked)
+    cov, mean = errors(got, draw(), *QUERIES[query])
+    assert cov < BOUND and mean < BOUND

@@ -16,9 +16,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 FLOORS = {
     0: "path tree errors dice plain",
     1: "modality adapter batch codecs encoders query",
-    2: "timesteps density augment views layout nn backbones conditioning sequence",
+    2: "timesteps density augment views layout nn backbones conditioning sequence relations",
     3: "model",
-    4: "objective guidance schedule schedulers intake solver",
+    4: "auxiliary objective guidance schedule schedulers intake solver",
     5: "recipe pretrained",
     6: "train evaluate rollout report",
     7: "cli commands flags recipes interop",

@@ -372,3 +372,37 @@ def test_linear_maps_begin_as_the_recipe_says(init):
     assert not any(b.modulator.linear.weight.any() for b in model.backbone.blocks)
     with pytest.raises(ValueError, match=r"unknown init 'norm'. Did you mean 'normal'"):
         recipe(init="norm")
+
+
+def test_an_embedding_or_a_head_alone_may_be_shared_and_a_mark_tells_its_tokens_apart():
+    depth = replace(VIDEO, shape=(4, 4, 4, 1), mark=True)
+    parts = {"video": VIDEO, "depth": depth, "mask": replace(depth, embedding="depth")}
+    parts["flow"] = replace(depth, head="depth", mark=False)
+    model = recipe(modalities=parts, modulation=Local(shared=True)).build()
+    assert set(model.embed) == {"video", "depth", "flow"} and set(model.head) == {"video", "depth", "mask"}
+    assert set(model.view) == {"depth", "mask"}
+    x = {"depth": torch.randn(2, 4, 4, 4, 1)}
+    t = torch.full((2, 4), 0.5)
+    awake(model)
+    with torch.no_grad():
+        for p in (*model.view.parameters(), *model.ground.parameters()):
+            p.zero_()
+        model.head["mask"].load_state_dict(model.head["depth"].state_dict())
+        as_depth = model(x, {"depth": t})["depth"]
+        as_mask = model({"mask": x["depth"]}, {"mask": t})["mask"]
+        assert torch.equal(as_depth, as_mask), "one embedding, the same head"
+        model.view["mask"].normal_()
+        assert not torch.allclose(model({"mask": x["depth"]}, {"mask": t})["mask"], as_mask, atol=1e-3)
+    with pytest.raises(ValueError, match="embedding="):
+        recipe(modalities=parts | {"flow": replace(depth, embedding="mask")}).build()
+    with pytest.raises(ValueError, match="name it, or these"):
+        replace(depth, share="video", head="video")
+
+
+def test_time_positions_count_frames_where_the_backbone_says_so():
+    modalities = {"video": replace(VIDEO, rate=8.0), "slow": replace(VIDEO, rate=2.0)}
+    seconds = recipe(modalities=modalities, backbone=BACKBONE).build()
+    frames = recipe(modalities=modalities, backbone=replace(BACKBONE, per_second=None)).build()
+    for name in modalities:
+        assert frames.get_buffer(f"positions/{name}")[::4, 0].tolist() == [0, 1, 2, 3]
+    assert seconds.get_buffer("positions/slow")[::4, 0].tolist() == [0, 2, 4, 6]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from polyclock.layout import Layout, Stream, one_of
 from polyclock.nn.embed import sinusoid
-from polyclock.nn.modulation import Joint, JointLocal
+from polyclock.nn.modulation import Joint, JointLocal, Local
 from polyclock.path import Discrete
-from worlds import CONDITIONS, awake, noisy, recipe
+from worlds import CONDITIONS, MODALITIES, VIDEO, awake, noisy, recipe
 
 
 def sines(places: list[float], count: int, closed: bool) -> torch.Tensor:
@@ -100,3 +102,67 @@ def test_joint_local_goes_on_from_any_joint():
         local(x, apart)  # a time for each frame
     with pytest.raises(ValueError, match="one time per modality"):
         joint(x, apart)
+
+
+SWITCHES = {
+    "label": {"label": True},
+    "table": {"table": True},
+    "last": {"last": True},
+    "of some": {"label": ("depth",), "table": ("depth",), "last": ("depth", "action")},
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES)
+def test_a_switcher_is_silent_at_the_start_and_then_tells_modalities_apart(switch):
+    plain, switched = (recipe(modulation=Local(shared=True, **s)).build() for s in ({}, switch))
+    awake(plain)
+    switched.load_state_dict(plain.state_dict(), strict=False)
+    x, t = noisy(plain, frames="one")
+    t = {n: torch.full_like(v, 0.4) for n, v in t.items()}
+    with torch.no_grad():
+        for n in x:
+            assert torch.equal(plain(x, t)[n], switched.eval()(x, t)[n])
+        own = {k: v for k, v in switched.modulation.named_parameters() if k.split(".")[0] in switch}
+        names = {k.split(".")[1] for k in own}
+        assert names == (set(MODALITIES) if True in switch.values() else {"depth", "action"})
+        for name, v in own.items():
+            if name.endswith("depth"):
+                v.normal_(0, 0.5)
+        alone = {"video": x["video"]}, {"video": t["video"]}
+        assert torch.equal(plain(*alone)["video"], switched(*alone)["video"]), "others do not see its vectors"
+        assert not torch.allclose(plain(x, t)["depth"], switched(x, t)["depth"], atol=1e-3)
+
+
+def test_a_switch_of_a_modality_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="'flow'.*Possible: video, depth, action"):
+        recipe(modulation=Local(table=("flow",))).build()
+    with pytest.raises(ValueError, match="Possible: own, highest"):
+        Local(times="lowest")
+
+
+def test_one_time_network_serves_all_streams_and_a_newcomers_own_is_silent():
+    flow = replace(VIDEO, shape=(4, 4, 4, 2))
+    both = {"video": VIDEO, "flow": flow, "seen": replace(flow, clock="video"), "depth": flow, "mask": flow}
+    layout = Layout(Stream("video", "flow", "seen"), Stream(one_of("depth", "mask")))
+    m = recipe(modalities=both, layout=layout, modulation=Local(shared=True)).build().modulation
+    assert set(m.time) == {"video", "flow"}
+    rows = {"video": torch.tensor([0, 2]), "flow": torch.arange(3), "seen": torch.tensor([1, 2])}
+    rows |= {"depth": torch.tensor([0]), "mask": torch.tensor([1, 2])}
+    t = {n: torch.rand(len(v), 1).expand(-1, 4) for n, v in rows.items()}
+    t["seen"] = torch.stack([t["seen"][0], t["video"][1]])
+    c = m(t, rows, 3, torch.zeros(3, 32)).c
+    video = torch.stack([t["video"][0], t["seen"][0], t["video"][1]])
+    assert torch.allclose(c["video+flow+seen"], m.time["video"](video), atol=1e-6), "the newcomer says nothing yet"
+    assert torch.allclose(c["depth+mask"], m.time["video"](torch.cat([t["depth"], t["mask"]])), atol=1e-6)
+    torch.nn.init.normal_(m.time["flow"].last.weight)
+    assert not torch.allclose(m(t, rows, 3, torch.zeros(3, 32)).c["video+flow+seen"], c["video+flow+seen"])
+
+
+def test_streams_may_all_take_the_highest_time_of_their_sample():
+    model = recipe(modulation=Local(shared=True, times="highest")).build()
+    t = {"video": torch.tensor([[0.0, 0.2, 0.0, 0.0]]), "depth": torch.full((1, 4), 0.7), "action": torch.zeros(1, 4)}
+    rows = {n: torch.arange(1) for n in t}
+    c = model.modulation(t, rows, 1, torch.zeros(1, 32)).c
+    high = model.modulation.time["video"](torch.tensor([[0.7]]))
+    assert all(torch.allclose(c[n], high.expand_as(c[n]), atol=1e-6) for n in t)
+    assert not model.modulation.separate, "what a given stream says changes from step to step"

@@ -12,12 +12,12 @@ from polyclock.codecs import Pixels
 from polyclock.guidance import Guide
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Modality
-from polyclock.path import Discrete, Linear
+from polyclock.path import Cosine, Discrete, Linear
 from polyclock.query import Query
 from polyclock.schedule import Asynchronous, Chunks, Pyramid, Together
-from polyclock.schedulers import Diffusers
+from polyclock.schedulers import Diffusers, walk
 from polyclock.solver import Heun, sample
-from polyclock.timesteps import Independent, PerFrame, Task
+from polyclock.timesteps import Fixed, Independent, PerFrame, Task
 from worlds import CONDITIONS, MODALITIES, VIDEO, awake, recipe
 
 PIXELS = {"video": replace(VIDEO, codec=Pixels(), rate=2.0), "action": MODALITIES["action"]}
@@ -210,7 +210,7 @@ def test_faults_of_guides(model):
     for guide, message in (
         (Guide(weight=1.0, drop={"txt"}), "Did you mean 'text'"),
         (Guide(weight=1.0, drop=()), "drops nothing"),
-        (Guide(weight=1.0, drop={"text"}, fill="mean"), "Possible: noise, zero"),
+        (Guide(weight=1.0, drop={"text"}, fill="average"), "Possible: noise, zero, mean, blank"),
         (Guide(weight=1.0, drop={"text"}, interval=(0.5, 0.2)), "interval"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -247,12 +247,13 @@ def test_schedulers_that_mean_something_else_are_refused():
     modalities = {n: Modality(shape=(2, 3), patch=(1,), path=p) for n, p in (("a", Linear()), ("b", Discrete()))}
     model = awake(recipe(modalities=modalities, law=PerFrame()).build())
     flow, ddim = diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.DDIMScheduler(100)
+    thresholded = diffusers.DDIMScheduler(100, beta_schedule="squaredcos_cap_v2", thresholding=True)
     for query, solver, message in (
         ("a |", Diffusers({"a": ddim}), "expects 'epsilon', but the path of 'a' predicts 'velocity'"),
         ("b |", Diffusers({"b": ddim}), "alpha of the scheduler of 'b' differs"),
         ("b |", Diffusers({"b": diffusers.DDIMScheduler(50)}), "table of 50 steps"),
         ("a, b |", Diffusers({"a": flow}), "'b' is wanted but has no scheduler"),
-        ("a[1:] |", Diffusers({"a": flow}), "whole modalities"),
+        ("b[1:] |", Diffusers({"b": thresholded}), "thresholding looks at all frames of 'b' at once"),
     ):
         with pytest.raises(ValueError, match=message):
             sample(model, query, solver=solver)
@@ -301,3 +302,16 @@ def test_open_sizes_are_seen_at_the_call():
         sample(model, "depth | video", video=video)
     fused = recipe(modalities=modalities, layout=Layout(Stream("video", "depth"), Stream("action"))).build()
     assert sample(fused, "depth | video", video=video, steps=1)["depth"].shape == (2, 4, 6, 8, 1)
+
+
+def test_solvers_that_cannot_walk_say_so():
+    pytest.importorskip("diffusers")
+    modalities = {"a": Modality(shape=(2, 3), patch=(1,), path=Cosine(predict="noise"))}
+    model = recipe(modalities=modalities).build()
+    with pytest.raises(ValueError, match="Possible: euler, heun, dpm\\+\\+, unipc"):
+        walk("rk4", 3, model, "a |")
+    with pytest.raises(ValueError, match="schedulers of diffusers do not know"):
+        walk("unipc", 3, model, "a |")
+    once = recipe(modalities=modalities, law=Fixed(1.0)).build()
+    with pytest.raises(ValueError, match="answers in one step"):
+        walk("dpm++", None, once, "a |")

@@ -19,6 +19,7 @@ from polyclock.timesteps import (
     Presence,
     Shared,
     Task,
+    Without,
 )
 from worlds import CONDITIONS, MODALITIES, recipe
 
@@ -183,3 +184,34 @@ def test_a_whole_mixture_throws_once_for_the_batch_and_again_at_the_next_step():
         assert torch.equal(part, t[5:])
         times.append(float(t[0, 0]))
     assert 8 < times.count(1.0) < 32
+
+
+def test_a_task_gives_clocks_one_time_or_each_its_own():
+    one, two = (draw(Task("video, depth | text", times=times)) for times in ("shared", "independent"))
+    assert torch.equal(one.t["video"], one.t["depth"])
+    pair = torch.stack([two.t[n][:, 0] for n in ("video", "depth")])
+    assert abs(torch.corrcoef(pair)[0, 1]) < 0.05
+    assert one.learn["depth"].all() and two.learn["depth"].all() and not two.learn["action"].any()
+    with pytest.raises(ValueError, match="Possible: shared, independent"):
+        Task("video |", times="own")
+
+
+def test_a_mixture_inside_a_mixture_throws_for_itself():
+    inner = Mixture((0.5, Task("depth | video")), (0.5, Task("action | video")))
+    d = draw(Mixture((0.5, Shared()), (0.5, Drop(("text",), 0.1, inner))))
+    asked = ~d.learn["video"].any(1)
+    assert asked.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert d.learn["depth"][asked].any(1).float().mean().item() == pytest.approx(0.5, abs=0.04)
+
+
+def test_what_a_sample_is_without_differs_from_sample_to_sample():
+    law = Without(("depth", "action"), 0.5, Independent())
+    d = draw(law)
+    for name in ("depth", "action"):
+        assert d.absent[name].float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (d.absent["depth"] & d.absent["action"]).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    query = Query.parse("video | action, -depth").roles(MODALITIES)
+    assert any(p.covers(query) for p in law.patterns(MODALITIES, CONDITIONS))
+    assert not any(p.covers(query) for p in Independent().patterns(MODALITIES, CONDITIONS))
+    with pytest.raises(ValueError, match="Possible: video, depth, action"):
+        Without(("text",), 0.5, Shared()).patterns(MODALITIES, CONDITIONS)

@@ -158,6 +158,53 @@ def test_draws_cover_what_they_may_and_no_more():
     assert abs(torch.corrcoef(torch.stack([look.top.float(), look.factors[:, 0]]))[0, 1]) < 0.06
 
 
+def test_fixed_looks_are_few_and_always_the_same_ones():
+    view = replace(VIEW, fixed=5)
+    raw = pictures(400, 1, 30, 28)
+    look, again = (view.draw(Dice(seed, 3, range(400)), raw) for seed in (0, 1))
+    looks = lambda look: {  # noqa: E731
+        (int(w), int(a), int(b), tuple(o), tuple(f))
+        for w, a, b, o, f in zip(
+            look.which, look.top, look.left, look.order.tolist(), look.factors.tolist(), strict=True
+        )
+    }
+    assert looks(look) == looks(again) and len(looks(look)) == 5
+    assert torch.bincount(look.which).min() > 50
+    assert len({one[1:3] for one in looks(look)}) == 5, "the corners are spread"
+    other = replace(view, of=("video", "camera"))
+    assert looks(other.draw(Dice(0, 3, range(400)), raw)) != looks(look), "another camera has others"
+
+
+def test_what_is_kept_is_what_would_be_drawn():
+    raw = pictures(3, 2, 30, 28)
+    for view in (replace(VIEW, fixed=4), replace(VIEW, fixed=4, per="batch"), replace(VIEW, fixed=4, plain=("video",))):
+        kept = view.kept("video", raw, training=True)
+        assert len(kept) == 4
+        look = view.draw(Dice(0, 7, range(3)), raw, "video")
+        drawn = view(raw, look)
+        assert all(torch.equal(drawn[j], kept[int(look.which[j])][j]) for j in range(3))
+        # Numbers of a network that says the pictures themselves.
+        ahead = torch.stack(kept, 1)
+        assert torch.equal(view.chosen("video", ahead, (SIDE, SIDE), Dice(0, 7, range(3))), drawn)
+        (middle,) = view.kept("video", raw, training=False)
+        assert torch.equal(middle, view(raw, view.draw(None, raw)))
+        assert torch.equal(view.chosen("video", middle[:, None], (SIDE, SIDE), None), middle)
+
+
+def test_corners_on_a_grid_and_colours_that_stay():
+    view = replace(VIEW, resize=(32, 28), grid=4, plain=("video",))
+    raw = pictures(300, 1, 40, 40)
+    look = view.draw(Dice(0, 0, range(300)), raw, "camera")
+    assert set(look.top.tolist()) == {0, 4, 8, 12, 16} and set(look.left.tolist()) == {0, 4, 8, 12}
+    stays = view.draw(Dice(0, 0, range(300)), raw, "video")
+    assert look.order is not None and stays.order is None and torch.equal(look.top, stays.top)
+    (whole,) = view.kept("video", raw[:5], training=True)
+    assert whole.shape == (5, 1, 32, 28, 3)
+    cut = view.chosen("video", whole[:, None], (SIDE, SIDE), Dice(0, 0, range(5)))
+    five = view.draw(Dice(0, 0, range(5)), raw[:5], "video")
+    assert torch.equal(cut, view(raw[:5], five))
+
+
 # ---------------------------------------------------------------- colours
 
 
@@ -288,6 +335,14 @@ def test_a_batch_without_pictures_has_latents_of_the_right_size():
         (lambda: View(of=("video",), per="frame"), "per is sample or batch"),
         (lambda: View(of=("video",), resize=(8, 32), crop=(16, 16)), r"\(8, 32\) cannot be cropped to \(16, 16\)"),
         (lambda: View(of=("video",), size=(8, 8), crop=(16, 16)), r"\(8, 8\) cannot be cropped"),
+        (
+            lambda: View(of=("video",), crop=(8, 8), fixed=0),
+            r"fixed=0, grid=1, plain=\(\)\): fixed and grid are at least 1",
+        ),
+        (lambda: View(of=("video",), jitter=Jitter(), plain=("eye",)), "plain names some of video"),
+        (lambda: View(of=("video",), resize=(8, 8), grid=8), "grid needs a crop"),
+        (lambda: View(of=("video",), crop=(8, 8), plain=("video",)), "plain needs a jitter"),
+        (lambda: View(of=("video",), resize=(8, 8), fixed=3), "fixed needs one of these two"),
         (lambda: Jitter(hue=0.6), r"Jitter\(hue=0.6\) must lie in \[0, 0.5\]"),
         (lambda: Jitter(contrast=-0.1), "contrast=-0.1"),
         (lambda: small(View(of=("vidoe",))), "'vidoe', which the recipe does not have; it has video, action, camera"),

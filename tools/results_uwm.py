@@ -30,6 +30,7 @@ ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have
     "ddpm_ends": ("DDPM, end atoms", "uwm"),
     "ddpm_bare": ("DDPM, no end atoms", "uwm"),
     "registers0": ("no registers", "uwm"),
+    "alone": ("UWM, 30 % of its steps without tokens for the video, asked without them", "diffusion_policy"),
     "context": ("cross-attention to pictures and sentence", "context"),
     "demos50": ("50 episodes (10 of each task)", "uwm"),
     "demos200": ("200 episodes (40 of each task)", "uwm"),
@@ -129,10 +130,55 @@ def success(*names: str) -> str:
                 continue
             tasks = (document["tasks"].get(f"metaworld/{task}") for task in TASKS)
             cells = [f"{t['successes']}/{t['episodes']}" if t else "" for t in tasks]
-            mean = document["mean"]
-            share = f"{mean['share']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
-            rows.append(row(title, share, *cells, against(document)))
+            rows.append(row(title, share(document), *cells, against(document)))
     return table(("who acts", "mean over tasks", *TASKS, "minus the row beside it"), rows)
+
+
+WALKS = {  # the row that acts -> its solvers, with the steps of each
+    "uwm": {"euler": (1, 2, 3, 10), "dpm++": (3,), "unipc": (3,)},
+    "ddpm_ends": {"euler": (2, 5, 10), "dpm++": (2, 5, 10), "unipc": (2, 5, 10)},
+}
+
+
+def walks() -> str:
+    """Steps and solvers against success."""
+    rows = []
+    for name, solvers in WALKS.items():
+        for solver, counts in solvers.items():
+            word = "DDIM" if (name, solver) == ("ddpm_ends", "euler") else solver
+            for count in counts:
+                document = found(name, 0, f"{solver}-{count}")
+                cells = (share(document), f"{document['latency_ms']['p50']:.0f}") if document else ("not run", "")
+                rows.append(row(ROWS[name][0], word, str(count), *cells))
+    return table(("who acts", "solver", "steps", "success, 20 starts of each task", "ms a call"), rows)
+
+
+def share(document: dict) -> str:
+    """The mean over tasks, with its interval."""
+    mean = document["mean"]
+    return f"{mean['share']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
+
+
+def without_video() -> str:
+    """Acting without tokens for the video: by a network that was trained to, and by one that never met it."""
+    rows = []
+    for name, kind, words in (("alone", "rollout", ""), ("uwm", "bare", ", asked without tokens for the video")):
+        document = found(name, 0, kind)
+        cells = ("not run", "", "")
+        if document:
+            pair = document["against"]
+            cells = (share(document), against(document), "yes" if pair["low"] > -0.1 else "no")
+        rows.append(row(ROWS[name][0] + words, *cells))
+    return table(("who acts", "mean over tasks", "minus UWM", "surely less than 10 points worse"), rows)
+
+
+def planning() -> str:
+    """The policy alone and choosing among its own answers, on the same starts."""
+    document = found("uwm", 0, "planning")
+    if not document:
+        return "not run"
+    head = ("who acts", "mean over tasks", "minus the policy alone, on the same starts")
+    return table(head, [row("best of 8 by what the forward model predicts", share(document), against(document))])
 
 
 def questions() -> str:
@@ -198,20 +244,57 @@ def others() -> str:
 
 
 def call() -> str:
-    """One policy call beside the authors' code."""
+    """One policy call, one training step and fewer steps of a solver beside the authors' code."""
     document = load("benchmarks/results/uwm.json")
     if not document:
         return "not run"
-    found, machine = document["results"]["policy"], document["machine"]
-    wall, processor = (
-        f"{found[clock]['ratio']:.2f}x [{found[clock]['low']:.2f}, {found[clock]['high']:.2f}]"
-        for clock in ("wall", "processor")
-    )
+    found = document["results"]["policy"]
     head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
-    said = f"`{document['command']}`: {document['rounds']} rounds, taking turns, {machine['threads']} thread."
     line = row("features of what stands beside the times once a call; of the last block only what is wanted",
-               wall, processor, f"{found['largest_difference']:.1e}")  # fmt: skip
-    return f"{said}\n\n" + table(head, [line])
+               *ratios(found), f"{found['largest_difference']:.1e}")  # fmt: skip
+    return "\n\n".join([said(document), table(head, [line]), *training_step(), *solver_calls()])
+
+
+def said(document: dict) -> str:
+    """How both sides were run."""
+    threads = document["machine"]["threads"]
+    many = "s" if threads > 1 else ""
+    return f"`{document['command']}`: {document['rounds']} rounds, taking turns, {threads} thread{many}."
+
+
+def ratios(found: dict) -> list[str]:
+    """Theirs / ours by the wall and of the processor, with intervals."""
+    both = (found[clock] for clock in ("wall", "processor"))
+    return [f"{c['ratio']:.2f}x" + ("" if c["low"] is None else f" [{c['low']:.2f}, {c['high']:.2f}]") for c in both]
+
+
+def training_step() -> list[str]:
+    """One step of either side, and where its time goes; nothing where it was not run."""
+    document = load("benchmarks/results/uwm_train.json")
+    if not document:
+        return []
+    found, batch = document["results"]["train"], document["size"]["batch"]
+    names = {
+        "encoding": "the autoencoder in every step, as theirs; AdamW fused",
+        "ahead": "its posterior encoded ahead, 8 looks; AdamW fused",
+    }
+    lines = [row(text, *ratios(found[name])) for name, text in names.items()]
+    head = (f"a training step of {batch} samples, published size", "theirs / ours, wall", "processor")
+    parts = found["parts"]
+    columns = list(dict.fromkeys(part for side in parts.values() for part in side))
+    seconds = [row(side, *(f"{parts[side].get(c, 0.0):.2f}" for c in columns)) for side in parts]
+    return [said(document), table(head, lines), table(("seconds of it", *columns), seconds)]
+
+
+def solver_calls() -> list[str]:
+    """Policy calls in fewer steps; nothing where they were not run."""
+    document = load("benchmarks/results/uwm_solvers.json")
+    if not document:
+        return []
+    found = document["results"]["solvers"]
+    rows = [row(name, *ratios(one), f"{one['wall']['seconds'][name]:.3f}") for name, one in found.items()]
+    head = ("our policy call by", "their ten steps / it, wall", "processor", "seconds")
+    return [said(document), table(head, rows)]
 
 
 def parts() -> dict[str, str]:
@@ -229,6 +312,9 @@ def parts() -> dict[str, str]:
         "uwm-labels": success("uwm", "labelled25", "labelled25_video", "labelled25_people"),
         "uwm-paths": success("flow_ends", "flow_bare", "ddpm_ends", "ddpm_bare"),
         "uwm-registers": success("uwm", "registers0", "context"),
+        "uwm-without-video": without_video(),
+        "uwm-walks": walks(),
+        "uwm-planning": planning(),
         "uwm-demos": success("demos50", "labelled25", "demos200", "uwm"),
         "uwm-pretraining": success("scratch", "finetuned"),
         "uwm-others": others(),

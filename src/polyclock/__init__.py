@@ -39,6 +39,7 @@ _HOME = {  # public name -> module; loaded on first use, so that `polyclock --he
     "Stream": "layout",
     "Task": "timesteps",
     "Tracker": "rollout.tracking",
+    "Without": "timesteps",
     "World": "rollout.world",
     "after": "layout",
     "from_pretrained": "pretrained",
@@ -99,3 +100,4 @@ if TYPE_CHECKING:
     from .timesteps import PerFrame as PerFrame
     from .timesteps import Shared as Shared
     from .timesteps import Task as Task
+    from .timesteps import Without as Without

@@ -17,6 +17,8 @@ class Batch:
     rows[name]     (b,) int64: the samples that have it, rising
     valid[name]    (b, T') bool: False for data frames that only pad the end of an episode; vectors and videos only
     index          (B,) int64: places in the global batch (what `Dice` draws by)
+    ahead          names whose values are (b, V, T, *S, K): what the frozen network of their codec said of V looks at
+                   the raw values, kept in place of these
 
     Every name of the recipe is a key, also where no sample has it.
     """
@@ -25,6 +27,7 @@ class Batch:
     values: Mapping[str, Tensor | list[str]]
     rows: Mapping[str, Tensor]
     valid: Mapping[str, Tensor] = field(default_factory=dict)
+    ahead: frozenset[str] = frozenset()
 
     def tensor(self, name: str) -> Tensor:
         """The values of a name that is not text."""

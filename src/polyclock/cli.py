@@ -22,9 +22,11 @@ COMMANDS = {
     "sample": "ask a run a query",
     "info": "what a run is: step, hashes, modalities, trained queries",
     "evaluate": "measure a run on held-out episodes",
+    "benchmark": "films for published benchmarks of video generation, their measures and totals",
     "rollout": "let a run act in a world, and count how often it succeeds",
     "report": "write a page about a run: losses, clips, numbers",
     "collect": "make a data set in a simulated world, with the exact truth of every frame",
+    "annotate": "ask experts about a data set: depth, flow, masks, joints, features, filters",
     "data": "look at a data set: info, verify, show, compact",
     "import": "read a foreign checkpoint, without running anything of it",
 }

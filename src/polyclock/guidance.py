@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from .conditioning import Given, stack
 from .dice import Dice
 from .errors import unknown
 from .intake import latent_of
-from .modality import spread
+from .modality import NULLS, spread
 from .model import WorldModel
 from .nn.attention import Memory
 from .objective import null
@@ -31,10 +32,14 @@ class Guide:
 
     weight    w in (1 + w) f(full) - w f(drop); diffusers' `guidance_scale` is 1 + w
     drop      modalities and conditions replaced by their null (never made absent)
-    scope     modalities whose predictions are guided, such as {"action"}; None: all but those dropped with null noise,
+    scope     modalities whose predictions are guided, such as {"action"}; None: all but those dropped for new noise,
               which are never guided
     interval  (low, high): it acts while the largest time of what is wanted lies in low <= t <= high
-    fill      what dropped modalities look like: "noise", "zero"; None: their own null
+    fill      what dropped modalities look like: one of `NULLS`; None: their own null
+    instead   what is said in place of the null of a condition that is dropped: a text, such as a negative prompt, or
+              raw values (1, ...)
+    every     look anew at every so many evaluations; in between it adds f(full) - f(drop) of the last time, and costs
+              nothing
     """
 
     weight: float
@@ -42,26 +47,35 @@ class Guide:
     scope: frozenset[str] | set[str] | tuple[str, ...] | None = None
     interval: tuple[float, float] = (0.0, 1.0)
     fill: str | None = None
+    instead: Mapping[str, Any] = field(default_factory=dict)
+    every: int = 1
 
     def check(self, model: WorldModel) -> None:
-        """Errors: an unknown name, nothing dropped, a required condition dropped, an empty interval."""
+        """Errors: an unknown name, nothing dropped, a required condition dropped for nothing, something said in place
+        of what is not dropped, an empty interval, less than one evaluation."""
         for name in self.drop:
             if name not in model.modalities and name not in model.conditions:
                 raise unknown("name in a Guide", name, [*model.modalities, *model.conditions])
-            if name in model.conditions and model.conditions[name].required:
+            needed = name in model.conditions and model.conditions[name].required
+            if needed and name not in self.instead:
                 raise ValueError(f"a Guide drops {name!r}, which is required: the model has no null for it")
         for name in self.scope or ():
             if name not in model.modalities:
                 raise unknown("modality in the scope of a Guide", name, model.modalities)
         if not self.drop:
             raise ValueError("a Guide drops nothing; name at least one modality or condition")
-        if self.fill not in (None, "noise", "zero"):
-            raise unknown("fill of a Guide", self.fill, ["noise", "zero"])
+        for name in self.instead:
+            if name not in self.drop or name not in model.conditions:
+                raise unknown("condition that a Guide drops", name, set(self.drop) & set(model.conditions))
+        if self.fill is not None and self.fill not in NULLS:
+            raise unknown("fill of a Guide", self.fill, NULLS)
+        if self.every < 1:
+            raise ValueError(f"every={self.every} evaluations of a Guide; at least 1 is possible")
         check_interval("Guide", self.interval)
 
     def guides(self, name: str, model: WorldModel) -> bool:
         """Whether this guide changes the prediction of a modality."""
-        if name in self.drop and (self.fill or model.modalities[name].null) == "noise":
+        if name in self.drop and (self.fill or model.modalities[name].null) in ("noise", "blank"):
             return False
         return self.scope is None or name in self.scope
 
@@ -76,6 +90,29 @@ class Guide:
 
     def acts(self, time: float) -> bool:
         return self.weight != 0 and self.interval[0] <= time <= self.interval[1]
+
+    def encoded(self, model: WorldModel) -> Guide:
+        """The same with what is said instead as the conditioner makes it of one sample's value."""
+        said = {n: [v] if isinstance(v, str) else v.to(model.device) for n, v in self.instead.items()}
+        return replace(self, instead={n: model.conditioner.said(n, v) for n, v in said.items()}) if said else self
+
+
+@dataclass
+class Differences:
+    """What the guides of a call last found, f(full) - f(drop) by the guide's place, and how many evaluations ago."""
+
+    found: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    age: dict[int, int] = field(default_factory=dict)
+
+    def pass_by(self, guides: Sequence[Guide | Pull], time: float) -> list[int]:
+        """One more evaluation, at `time`: the places of the guides that act, of which those without an entry in `found`
+        have to look anew."""
+        active = [i for i, g in enumerate(guides) if isinstance(g, Guide) and g.acts(time)]
+        for i in list(self.found):
+            self.age[i] += 1
+            if i not in active or self.age[i] >= guides[i].every:  # type: ignore[union-attr]
+                del self.found[i]
+        return active
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +203,7 @@ def ready(
         g.check(model)
         if isinstance(g, Guide):
             g.check_told(roles, conditions)
-        done.append(g.encoded(model, roles, dice, latent=latent) if isinstance(g, Pull) else g)
+        done.append(g.encoded(model, roles, dice, latent=latent) if isinstance(g, Pull) else g.encoded(model))
     return done
 
 
@@ -181,22 +218,24 @@ def guided(
     batch: int = 1,
     memory: Memory | None = None,
     wanted: Collection[str] | None = None,
+    before: Differences | None = None,
 ) -> dict[str, Tensor]:
     """Predictions like x, of what is `wanted` (None: of everything), under all guides that act at `time`.
 
     x[name] (B, T, *S, C), t[name] (B, F). `eps` holds the noise for nulls, drawn before the loop. Branches are
     stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls in which nothing is
-    dropped.
+    dropped; `before` goes from one evaluation of a call to the next.
     """
-    active = [g for g in guides if g.acts(time)]
-    drops = [g for g in active if isinstance(g, Guide)]
-    pulls = [g for g in active if isinstance(g, Pull)]
+    before = before or Differences()
+    drops = before.pass_by(guides, time)
+    pulls = [g for g in guides if isinstance(g, Pull) and g.acts(time)]
 
     def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not drops:
             return model(values, t, given, memory=memory, wanted=wanted)
         assert memory is None, "a guide changes what a memory keeps"
-        return _compared(model, values, t, given, drops, eps, batch, wanted)
+        acting = {i: g for i, g in enumerate(guides) if i in drops and isinstance(g, Guide)}
+        return _compared(model, values, t, given, acting, eps, batch, wanted, before)
 
     return _pulled(model, x, t, pulls, predict) if pulls else predict(x)
 
@@ -242,22 +281,26 @@ def _compared(
     x: Mapping[str, Tensor],
     t: Mapping[str, Tensor],
     given: Given,
-    guides: Sequence[Guide],
+    guides: Mapping[int, Guide],
     eps: Mapping[str, Tensor],
     batch: int,
     wanted: Collection[str] | None,
+    before: Differences,
 ) -> dict[str, Tensor]:
     """(1 + sum w_i) f(full) - sum w_i f(drop_i), branches stacked `batch` at a time."""
-    branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, g, eps) for g in guides]
+    due = [i for i in guides if i not in before.found]
+    branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, guides[i], eps) for i in due]
     outs: list[dict[str, Tensor]] = []
-    for i in range(0, len(branches), max(1, batch)):
-        outs += _stacked(model, branches[i : i + max(1, batch)], wanted)
+    for k in range(0, len(branches), max(1, batch)):
+        outs += _stacked(model, branches[k : k + max(1, batch)], wanted)
     full = outs[0]
+    for i, dropped in zip(due, outs[1:], strict=True):
+        before.found[i] = {n: v - dropped[n] for n, v in full.items() if guides[i].guides(n, model)}
+        before.age[i] = 0
     result = dict(full)
-    for g, dropped in zip(guides, outs[1:], strict=True):
-        for name in result:
-            if g.guides(name, model):
-                result[name] = result[name] + g.weight * (full[name] - dropped[name])
+    for i, g in guides.items():
+        for name, difference in before.found[i].items():
+            result[name] = result[name] + g.weight * difference
     return result
 
 
@@ -276,15 +319,10 @@ def _dropped(
     for name in guide.drop:
         if name not in x:
             continue
-        m = model.modalities[name]
         everyone = torch.ones(len(x[name]), dtype=torch.bool, device=x[name].device)
-        if guide.fill is None or guide.fill == m.null:
-            x_d[name], t_d[name] = null(m, x[name], t[name], eps[name], everyone)
-        elif guide.fill == "zero":
-            x_d[name] = torch.zeros_like(x[name])
-        else:
-            x_d[name], t_d[name] = eps[name], torch.full_like(t[name], m.path.unknown)
-    return x_d, t_d, model.conditioner.without(given, [n for n in guide.drop if n in model.conditions])
+        x_d[name], t_d[name] = null(model.modalities[name], x[name], t[name], eps[name], everyone, guide.fill)
+    told = [n for n in guide.drop if n in model.conditions]
+    return x_d, t_d, model.conditioner.without(given, told, guide.instead)
 
 
 def _stacked(model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None) -> list[dict[str, Tensor]]:

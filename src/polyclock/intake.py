@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,14 +44,36 @@ def fill_given(
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
     features: dict[str, Tensor | list[str]] = {}
-    for name in named:
+    for name in (n for n in named if n in values):
         value = values[name]
         if isinstance(value, Tensor):
             features[name] = _condition(model, name, value.to(model.device), dice)
         else:
             features[name] = [value] if isinstance(value, str) else value
-    rows = {n: torch.arange(size, device=model.device) for n in named}
+    rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
     return x, model.conditioner(features, rows, size)
+
+
+def in_frames(model: WorldModel, shapes: Mapping[str, Sequence[int]]) -> WorldModel:
+    """The model for a call in which modalities whose number of frames is open have those of latent `shapes` (T, *S, C).
+
+    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: none are said.
+    """
+    modalities = dict(model.modalities)
+    for name, m in model.modalities.items():
+        if m.shape[0] is not None:
+            continue
+        said = next((shapes[n] for n in (name, *model.layout.stream_of(name).of) if n in shapes), None)
+        if said is None:
+            raise ValueError(f"the number of frames of {name!r} is open: say it with shapes={{{name!r}: (T, ..., C)}}")
+        modalities[name] = replace(m, shape=(said[0], *m.shape[1:]))
+    if modalities == model.modalities:
+        return model
+    model = copy(model)
+    model.modalities = modalities
+    if model.patterns is not None:
+        model.patterns = model.recipe.law.patterns(modalities, model.conditions)  # type: ignore[union-attr,operator]
+    return model
 
 
 def _open_shape(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import unknown
-from .modality import Modality
+from .modality import Condition, Modality
 from .nn.detail import Detail
 
 AXES = {"T": 0, "H": 1, "W": 2}
@@ -133,3 +133,29 @@ class Layout:
 
     def stream_of(self, modality: str) -> Stream:
         return next(s for s in self.streams if modality in s.of)
+
+
+def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Condition], layout: Layout) -> None:
+    """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
+    streams = [s.name for s in layout.streams]
+    for name, c in conditions.items():
+        for prompted in c.prompts:
+            if prompted not in modalities:
+                raise unknown(f"modality with a prompt of condition {name!r}", prompted, modalities)
+        if name in modalities:
+            raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
+        target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
+        for s in (*(c.to or ()), *((target,) if target else ())):
+            if s not in streams:
+                raise unknown(f"stream for condition {name!r}", s, streams)
+    for name, m in modalities.items():
+        for mate, means in ((m.share, "share"), (m.embedding, "embedding"), (m.head, "head"), (m.copy, "copy")):
+            if mate is None:
+                continue
+            if mate not in modalities or modalities[mate].share or getattr(modalities[mate], means):
+                raise unknown(f"modality that {name!r} shares with ({means}=)", mate, modalities)
+            if modalities[mate].channels != m.channels:
+                raise ValueError(f"{name!r} shares weights with {mate!r}, but their tokens have different sizes")
+        if m.near and (m.near not in conditions or not conditions[m.near].required):
+            required = [n for n, c in conditions.items() if c.required]
+            raise unknown(f"required condition that {name!r} is near to", m.near, required)

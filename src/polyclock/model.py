@@ -10,21 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
-from .backbones.dit import DiT
+from .backbones import Backbone
 from .batch import Batch
 from .conditioning import Conditioner, Given
 from .dice import Dice
-from .errors import unknown
-from .layout import Layout, Stream
+from .layout import Layout, Stream, check_names
 from .modality import Condition, Modality, spread
 from .nn.attention import Memory
 from .nn.detail import DetailNet
 from .nn.embed import patchify, scatter, unpatchify
-from .nn.init import INITS, silent
+from .nn.init import INITS, like, silent
 from .nn.modulation import Modulation, key, root
 from .sequence import Segment, contexts, mask, positions, runs
 from .timesteps import Pattern
@@ -43,7 +43,7 @@ class WorldModel(nn.Module):
         modalities: Mapping[str, Modality],
         layout: Layout,
         modulation: Modulation,
-        backbone: DiT,
+        backbone: Backbone,
         conditions: Mapping[str, Condition] | None = None,
         registers: int = 0,
         views: Sequence[View] = (),
@@ -58,7 +58,8 @@ class WorldModel(nn.Module):
         width, depth, _ = backbone.numbers
         self.width, self.per_second = width, backbone.per_second
         # What is added to the vectors that modulate the blocks, and what stands beside it, are as wide as this.
-        self.conditioner = Conditioner(self.conditions, width, modulation.size(width))
+        kept = {m.near for m in modalities.values() if m.near}
+        self.conditioner = Conditioner(self.conditions, width, modulation.size(width), kept)
         self.backbone = backbone.build(
             cross=any(c.route == "context" for c in self.conditions.values()),
             vector=modulation.size(width),
@@ -66,27 +67,50 @@ class WorldModel(nn.Module):
         )
         self.embed, self.head, self.view = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
         for name, m in modalities.items():
-            if not m.share:
-                self.embed[key(name)], self.head[key(name)] = m.adapter.build(m.channels, width)
-            elif not layout.stream_of(name).positions:
+            if not (m.share or m.embedding):
+                self.embed[key(name)] = m.adapter.enter(m.channels, width)
+            if not (m.share or m.head):
+                self.head[key(name)] = m.adapter.leave(width, m.channels)
+            if m.mark or (m.share and not layout.stream_of(name).positions):
                 self.view[key(name)] = nn.Parameter(torch.zeros(width))
         prefix = registers > 0 or any(c.route == "tokens" for c in self.conditions.values())
         self.modulation = modulation.build(modalities, layout, width, depth, prefix)
         for part in (self.backbone, self.embed, self.head, self.modulation):
             INITS[init](part)
         for name, m in modalities.items():
-            if m.zero_init and not m.share:
-                silent(self.embed[key(name)])
-                silent(self.head[key(name)])
+            for ends in (self.embed, self.head) if m.zero_init else ():
+                if key(name) in ends:
+                    silent(ends[key(name)])
+        self.begin_copies()
         self.detail = nn.ModuleDict(
             {key(s.name): s.detail.build(s.of, modalities, width) for s in layout.streams if s.detail is not None}
         )
         self.registers = nn.Parameter(0.02 * torch.randn(registers, width))
+        self.auxiliary = nn.ModuleDict()  # objectives beside those of the modalities, by name; no call needs them
         # As far as the recipe says it; 0 where a size is open.
         self.grids = {s.name: self.modalities[s.of[0]].grid for s in layout.streams}
         self._learn_places()
         for s in layout.streams:
             self.register_buffer(_place(s), self._positions(s, self.grids), persistent=False)
+
+    def begin_copies(self, only: Collection[str] | None = None) -> None:
+        """Embeddings and heads of modalities that are to begin as copies take the values of the others.
+
+        `only`: those of which some parameter is named here; None: all.
+        """
+        for name, m in self.modalities.items():
+            if m.copy is None:
+                continue
+            mate = self.modalities[m.copy]
+            for kind, ends, other in (("embed", self.embed, mate.embedding), ("head", self.head, mate.head)):
+                new = only is None or any(n.startswith(f"{kind}.{key(name)}.") for n in only)
+                if key(name) in ends and new:
+                    like(ends[key(name)], ends[key(other or m.copy)], back=kind == "head")
+
+    def newcomers(self) -> set[str]:
+        """Names of the parameters that belong to modalities which join what is trained already, or to no call."""
+        new = {key(n) for n, m in self.modalities.items() if m.joins} | {"auxiliary"}
+        return {name for name, _ in self.named_parameters() if new & set(name.split("."))}
 
     def _learn_places(self) -> None:
         """What is learnt of each place of a stream: `place` (N, D) and `ground` (N, P C), of each modality there, zero
@@ -116,29 +140,43 @@ class WorldModel(nn.Module):
     def encode(self, batch: Batch, dice: Dice | None = None) -> Batch:
         """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs.
 
+        Of names that were encoded ahead only what is left to be done is done.
         A model in training mode looks at its views with changing crops and colours, which `dice` draws too.
         """
         batch = self.looked_at(batch.to(self.device), dice if self.training else None)
         values = dict(batch.values)
-        for name in (*self.modalities, *self.conditions):
+        for name in (*self.modalities, *self.conditions, *self.auxiliary):
             raw = values.get(name)
             if not isinstance(raw, Tensor):
                 continue
-            values[name] = encode_signal(self.codec(name), raw, name, dice and dice.at(batch.rows[name]))
+            mine = dice and dice.at(batch.rows[name])
+            values[name] = encode_signal(self.codec(name), raw, name, mine, name in batch.ahead)
         return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
 
     def looked_at(self, batch: Batch, dice: Dice | None = None) -> Batch:
         """A raw batch with the pictures of its views as the model looks at them; `dice` draws what changes in training.
 
-        Pictures that were looked at already, float in [0, 1], stay as they are.
+        Pictures that were looked at already, float in [0, 1], stay as they are. Of names that were encoded ahead the
+        numbers of the drawn look are taken.
         """
         values = dict(batch.values)
+        for name in batch.ahead:
+            values[name] = self._chosen(name, batch.tensor(name).float(), dice and dice.at(batch.rows[name]))
         for name, view in self.views.items():
-            if name not in values:  # a part of a batch, asked about by itself
+            if name not in values or name in batch.ahead:  # the former: a part of a batch, asked about by itself
                 continue
             pictures = batch.tensor(name)
-            values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures))
-        return Batch(index=batch.index, values=values, rows=batch.rows, valid=batch.valid)
+            values[name] = view(pictures, view.draw(dice.at(batch.rows[name]) if dice else None, pictures, name))
+        return replace(batch, values=values)
+
+    def _chosen(self, name: str, ahead: Tensor, dice: Dice | None) -> Tensor:
+        """Of numbers (b, V, T, *S, K) for V looks those of the look that dice draw."""
+        view = self.views.get(name)
+        if view is None:
+            return ahead[:, 0]
+        wanted = self.modalities[name].shape[1:3]
+        high, wide = (size or here for size, here in zip(wanted, ahead.shape[3:5], strict=True))
+        return view.chosen(name, ahead, (high, wide), dice)
 
     def raw_shape(self, name: str) -> tuple[int | None, ...]:
         """Raw (T', *S', C') of a modality or condition as it is given; pictures of a view may be of any size."""
@@ -153,7 +191,9 @@ class WorldModel(nn.Module):
         return replace(given, ahead=self.backbone.ahead(self.conditioner.together(given)))
 
     def codec(self, name: str):
-        """The codec of a modality (its own or the one it shares) or condition."""
+        """The codec of a modality (its own or the one it shares), condition or auxiliary objective."""
+        if name in self.auxiliary:
+            return self.auxiliary[name].spec.codec  # type: ignore[union-attr]
         if name in self.conditions:
             return self.conditions[name].codec
         return self.modalities[root(name, self.modalities)].codec
@@ -177,8 +217,9 @@ class WorldModel(nn.Module):
         size = size or len(next(iter(x.values())))
         if rows is None:
             rows = {n: torch.arange(len(v), device=v.device) for n, v in x.items()}
-        given = given or self.conditioner({}, {}, size)
-        values, x = x, self._seen(x, t)
+        given = given or self.conditioner({}, rows, size)
+        near = {n: given.values[m.near][rows[n]] for n, m in self.modalities.items() if m.near and n in x}
+        values, x = x, self._seen(x, t, near)
         live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -204,7 +245,7 @@ class WorldModel(nn.Module):
             tokens = tokens + self._idle()
         y = self.backbone(
             tokens,
-            runs(prefix.shape[1], segments, vectors),
+            runs(prefix.shape[1], segments, vectors, self.backbone.narrow),
             given.ahead or self.backbone.ahead(self.conditioner.together(given)),
             self._places(prefix, segments),
             mask(self.layout, prefix_mask, segments, rows, size, memory),
@@ -218,23 +259,31 @@ class WorldModel(nn.Module):
             size_here = segment.stop - segment.start
             part = y[:, at : at + size_here].unflatten(1, (segment.grid[0], -1))
             mine = {n: rows[n] for n in segment.stream.of if n in x}
-            out |= self._answers(segment, part, fine.get(segment.stream.name), mine)
+            out |= self._answers(segment, part, fine.get(segment.stream.name), mine, near)
             at += size_here
-        return out | {n: v for n, v in values.items() if n not in out and wanted is None}
+        # Whatever the weights are, predictions have the dtype of the values, whose times need it.
+        return {n: out[n].to(v.dtype) if n in out else v for n, v in values.items() if n in out or wanted is None}
 
-    def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Noisy values x[name] at times t[name] (b, F) as the network is shown them."""
-        names = ((n, v, self.modalities[n]) for n, v in x.items())
-        return {n: m.path.seen(v, spread(t[n], v.ndim, m.patch[0])) for n, v, m in names}
+    def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], near: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Noisy values x[name] at times t[name] (b, F) as the network is shown them; near[name] (b, 1, *S, C)."""
+        return {
+            n: v if m.path.spread is None else m.path.seen(v, spread(t[n], v.ndim, m.patch[0]), near.get(n))
+            for n, v, m in ((n, v, self.modalities[n]) for n, v in x.items())
+        }
 
     def _answers(
-        self, segment: Segment, h: Tensor, fine: list[Tensor] | None, rows: Mapping[str, Tensor]
+        self,
+        segment: Segment,
+        h: Tensor,
+        fine: list[Tensor] | None,
+        rows: Mapping[str, Tensor],
+        near: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """What a stream's tokens h (B, F, N, D) say of each modality that it has."""
         out = {}
         for n, mine in rows.items():
             m = self.modalities[n]
-            said = self.head[key(root(n, self.modalities))](h if len(mine) == len(h) else h[mine])
+            said = self.head[key(m.head or m.share or n)](h if len(mine) == len(h) else h[mine])
             if key(n) in self.ground:
                 said = said + self.ground[key(n)]
             out[n] = unpatchify(said, segment.grid, m.patch)
@@ -242,7 +291,7 @@ class WorldModel(nn.Module):
         if detail is not None and fine is not None:
             more = detail(h, fine, rows, segment.grid)
             out = {n: v + more[n] for n, v in out.items()}
-        return {n: self.modalities[n].path.answer(v) for n, v in out.items()}
+        return {n: self.modalities[n].path.answer(v, near.get(n)) for n, v in out.items()}
 
     def _detail(self, stream: Stream) -> DetailNet | None:
         """The stream's path at the scale of pixels."""
@@ -251,8 +300,11 @@ class WorldModel(nn.Module):
         return net
 
     def _idle(self) -> Tensor:
-        """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks."""
-        return torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+        """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks.
+
+        Those of which this process holds a share are the blocks', which see every token anyway.
+        """
+        return torch.stack([p.sum() for p in self.parameters() if not hasattr(p, "device_mesh")]).sum() * 0.0
 
     def _global(self, given: Given, size: int) -> Tensor:
         """(B, vector): the sum of all conditions on the global route."""
@@ -267,7 +319,7 @@ class WorldModel(nn.Module):
             if c.route == "tokens":
                 parts.append(given.features[name])
                 masks.append(given.masks[name])
-        return torch.cat(parts, 1), torch.cat(masks, 1)
+        return (torch.cat(parts, 1), torch.cat(masks, 1)) if len(parts) > 1 else (parts[0], masks[0])
 
     def _tokens(
         self, stream: Stream, x: Mapping[str, Tensor], rows: Mapping[str, Tensor], given: Given, size: int
@@ -282,13 +334,15 @@ class WorldModel(nn.Module):
                 )
         parts = []
         for n in names:
-            tokens = self.embed[key(root(n, self.modalities))](patchify(x[n], self.modalities[n].patch))
+            m = self.modalities[n]
+            numbers = patchify(x[n], m.patch).to(self.registers.dtype)
+            tokens = self.embed[key(m.embedding or m.share or n)](numbers)
             if key(n) in self.view:
                 tokens = tokens + self.view[key(n)]
             parts.append(scatter(tokens, rows[n], size))
         for learnt in (self.place, self.position):
             if key(stream.name) in learnt:
-                parts.append(learnt[key(stream.name)].expand_as(parts[0]))
+                parts.append(learnt[key(stream.name)])
         for name, c in self.conditions.items():
             if c.route == f"fuse:{stream.name}":
                 fused = given.features[name]  # (B, N, D) for all frames, (B, F * N, D), or a null (B, 1, D)
@@ -298,8 +352,8 @@ class WorldModel(nn.Module):
                         f"condition {name!r} has {fused.shape[1]} tokens; stream {stream.name!r}, which it is fused "
                         f"into, has {parts[0].shape[1]} frames of {parts[0].shape[2]}"
                     )
-                parts.append(fused.unflatten(1, (frames, -1)).expand_as(parts[0]))
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+                parts.append(fused.unflatten(1, (frames, -1)))
+        return reduce(torch.add, parts)
 
     def _places(self, prefix: Tensor, segments: list[Segment]) -> Tensor:
         """(L, 3) positions; registers and condition tokens stand at the origin."""
@@ -316,27 +370,14 @@ def _place(stream: Stream) -> str:
     return f"positions/{key(stream.name)}"
 
 
-def check_names(modalities: Mapping[str, Modality], conditions: Mapping[str, Condition], layout: Layout) -> None:
-    """Errors: ValueError for a name that is used twice, or a stream or partner that does not exist or does not fit."""
-    streams = [s.name for s in layout.streams]
-    for name, c in conditions.items():
-        if name in modalities:
-            raise ValueError(f"{name!r} is both a modality and a condition; give one of them another name")
-        target = c.route.removeprefix("fuse:") if c.route.startswith("fuse:") else None
-        for s in (*(c.to or ()), *((target,) if target else ())):
-            if s not in streams:
-                raise unknown(f"stream for condition {name!r}", s, streams)
-    for name, m in modalities.items():
-        if m.share and (m.share not in modalities or modalities[m.share].share):
-            raise unknown(f"modality that {name!r} shares with", m.share, modalities)
-        if m.share and modalities[m.share].channels != m.channels:
-            raise ValueError(f"{name!r} shares weights with {m.share!r}, but their tokens have different sizes")
+def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:
+    """Raw values -> latents; a codec that samples does so with each sample's own generator.
 
-
-def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None) -> Tensor:
-    """Raw values -> latents; a codec that samples does so with each sample's own generator."""
-    if not getattr(codec, "sample", False) or dice is None:
-        return codec.encode(raw)
-    if not len(raw):
-        return codec.encode(raw)
-    return torch.cat([codec.encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])
+    A frozen network sees all samples at once, or with `ahead` has seen them: `raw` is then what it said.
+    """
+    encode = codec.encode
+    if getattr(codec, "frozen", False):
+        raw, encode = raw if ahead else codec.ahead(raw), codec.finish
+    if not getattr(codec, "sample", False) or dice is None or not len(raw):
+        return encode(raw)
+    return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .auxiliary import compared, net_of, watched
 from .batch import Batch
 from .dice import Dice
 from .modality import Modality, spread
@@ -17,14 +18,23 @@ from .timesteps import Draw, Law, Presence
 
 @dataclass(frozen=True, kw_only=True)
 class Annealed:
-    """A loss weight that falls from `start` to `end` over `steps` along half a cosine (constraint annealing)."""
+    """A loss weight that falls from `start` to `end` along half a cosine (constraint annealing).
+
+    It is at `end` at step `steps`, counted from the first step of training; with `hold` it stays at `start` for the
+    first so many of them, such as those of the warm-up.
+    """
 
     start: float = 0.2
     end: float = 0.0
     steps: int = 1000
+    hold: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < self.steps:
+            raise ValueError(f"hold={self.hold} of steps={self.steps}; possible: from 0 to one less than steps")
 
     def at(self, step: int) -> float:
-        share = min(1.0, max(0.0, step / self.steps))
+        share = min(1.0, max(0.0, (step - self.hold) / (self.steps - self.hold)))
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -54,21 +64,25 @@ def loss(
         x = batch.tensor(name)[keep]
         x_t[name], t[name], target[name] = _noised(name, m, x, r, draw, dice)
         learn[name] = draw.learn[name][r]
-        if name in draw.drop:
-            learn[name] = learn[name] & ~draw.drop[name][r, None]
         if name in batch.valid:
             learn[name] = learn[name] & token_valid(batch.valid[name][keep], m)
     given = model.conditioner(
         {n: batch.values[n] for n in model.conditions if n in batch.values},
-        batch.rows,
+        {**batch.rows, **{n: r for n, (r, _) in rows.items()}},
         batch.size,
         {n: draw.drop[n] for n in model.conditions if n in draw.drop},
     )
-    out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
+    with watched(model) as seen:
+        out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
     parts = {}
     for name, m in model.modalities.items():
         parts[name] = mean_learnt(out[name], target[name], learn[name], m).sum() / (global_size or batch.size)
-    total = sum(weight_at(m.weight, step) * parts[name] for name, m in model.modalities.items())
+    weights = {name: m.weight for name, m in model.modalities.items()}
+    for name, tokens in seen.items():
+        spec = net_of(model, name).spec
+        weights[name] = spec.weight
+        parts[name] = compared(model, name, tokens, batch, rows[spec.of][0], x_t, given) / (global_size or batch.size)
+    total = sum(weight_at(weight, step) * parts[name] for name, weight in weights.items())
     assert isinstance(total, Tensor)
     return total, parts
 
@@ -105,7 +119,8 @@ def _draw(
         if m.absent == "noise" and not bool(has[name].all()):
             batch = _filled(batch, name, m)
             late = ~has[name][:, None]
-            draw.t[name], draw.learn[name] = torch.where(late, 1.0, draw.t[name]), draw.learn[name] | late
+            learn = late & ~draw.drop[name][:, None] if name in draw.drop else late
+            draw.t[name], draw.learn[name] = torch.where(late, 1.0, draw.t[name]), draw.learn[name] | learn
     rows = {}
     for name in model.modalities:
         keep = torch.ones_like(batch.rows[name], dtype=torch.bool)
@@ -140,12 +155,19 @@ def _noised(name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: D
     return x_t, t, target
 
 
-def null(m: Modality, x: Tensor, t: Tensor, eps: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
-    """x (b, ...) and t (b, F) with the samples drop (b,) replaced by the modality's null.
+def null(
+    m: Modality, x: Tensor, t: Tensor, eps: Tensor, drop: Tensor, fill: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """x (b, ...) and t (b, F) with the samples drop (b,) replaced by the modality's null, or by `fill`.
 
-    Null "noise" is noise at the unknown time; null "zero" is zeros at the time that the modality has anyway.
+    "noise" is noise at the unknown time. The others keep the time that the modality has anyway: "zero" is zeros,
+    "mean" what noisy data are on average, and "blank" mean data with their noise: dropped before noising, not after.
     """
-    where = drop.view(-1, *[1] * (x.ndim - 1))
-    if m.null == "zero":
-        return torch.where(where, 0.0, x), t
-    return torch.where(where, eps, x), torch.where(drop[:, None], m.path.unknown, t)
+    where, fill = drop.view(-1, *[1] * (x.ndim - 1)), fill or m.null
+    if fill == "noise":
+        return torch.where(where, eps, x), torch.where(drop[:, None], m.path.unknown, t)
+    instead = torch.zeros_like(x)
+    if fill != "zero":
+        wide, mean = spread(t, x.ndim, m.patch[0]), torch.tensor(m.mean or (0.0,)).to(x)
+        instead = m.path.alpha(wide) * mean + (m.path.sigma(wide) * eps if fill == "blank" else 0.0)
+    return torch.where(where, instead, x), t

@@ -30,6 +30,9 @@ class Path:
     estimate of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), which is nothing at all at t = 1, and answers in
     units of the spread. Noise that means nothing is hard to learn to ignore. That estimate is not added to the answer
     (as in Karras et al. 2022): what a network fails to take away of its noise would then stay in every sample.
+
+    Where something is known that the data are `near`, the spread is that of the difference, and the network is shown
+    and says the difference in units of it.
     """
 
     predict: Prediction = "velocity"
@@ -67,6 +70,10 @@ class Path:
         """d sigma / d t, same shape as t."""
         raise NotImplementedError("d_sigma(t) -> Tensor")
 
+    def shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at t, each the shape of t."""
+        return self.alpha(t), self.sigma(t)
+
     def stamp(self, t: Tensor) -> Tensor:
         """What the network is told about t, same shape as t, in [0, 1]."""
         return t
@@ -77,7 +84,8 @@ class Path:
 
     def noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t from data x and noise eps of one shape; exactly x where sigma(t) = 0."""
-        return self.alpha(t) * x + self.sigma(t) * eps
+        a, s = self.shares(t)
+        return a * x + s * eps
 
     def target(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What the network should output, the shape of x. The velocity is d x_t / d t."""
@@ -87,20 +95,23 @@ class Path:
             return x
         return self.d_alpha(t) * x + self.d_sigma(t) * eps
 
-    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def seen(self, x_t: Tensor, t: Tensor, near: Tensor | None = None) -> Tensor:
         """What the network is shown of x_t, the shape of x_t."""
         if self.spread is None:
             return x_t
         a, s = self.alpha(t), self.sigma(t)
-        return a * self.spread**2 / (a**2 * self.spread**2 + s**2) * x_t
+        share = a * self.spread / (a**2 * self.spread**2 + s**2)
+        return share * self.spread * x_t if near is None else share * (x_t - a * near)
 
-    def answer(self, said: Tensor) -> Tensor:
+    def answer(self, said: Tensor, near: Tensor | None = None) -> Tensor:
         """What the network said -> its prediction, the same shape."""
-        return said if self.spread is None else self.spread * said
+        if self.spread is None:
+            return said
+        return self.spread * said if near is None else near + self.spread * said
 
     def split(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Network output -> (clean estimate, noise estimate), both the shape of x_t. The inverse of `target`."""
-        a, s = self.alpha(t), self.sigma(t)
+        a, s = self.shares(t)
         if self.predict == "velocity":
             da, ds = self.d_alpha(t), self.d_sigma(t)
             det = a * ds - s * da
@@ -158,6 +169,13 @@ class Cosine(Path):
 
 
 @cache
+def table_shares(steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(steps + 1,) shares of data and of noise at each place of the table."""
+    table = squared_cosine(steps).to(device)
+    return table.sqrt(), (1 - table).sqrt()
+
+
+@cache
 def squared_cosine(steps: int) -> Tensor:
     """(steps + 1,) alpha_bar of improved DDPM (Nichol and Dhariwal 2021, eq. 17), betas capped at 0.999; [0] is 1."""
 
@@ -195,15 +213,21 @@ class Discrete(Path):
         """t in [0, 1] -> integer table place, 0 (data) .. steps, same shape."""
         return (t * self.steps).round().long().clamp(0, self.steps)
 
+    def shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at t, each the shape of t."""
+        data, noise = table_shares(self.steps, t.device)
+        place = self.index(t)
+        return data[place], noise[place]
+
     def alpha(self, t: Tensor) -> Tensor:
-        return squared_cosine(self.steps).to(t.device)[self.index(t)].sqrt()
+        return self.shares(t)[0]
 
     def sigma(self, t: Tensor) -> Tensor:
-        return (1 - squared_cosine(self.steps).to(t.device)[self.index(t)]).sqrt()
+        return self.shares(t)[1]
 
     def stamp(self, t: Tensor) -> Tensor:
         """max(i, 0) / steps: data shares the stamp of the first noise level."""
-        return (self.index(t) - 1).clamp_min(0).float() / self.steps
+        return ((t * self.steps).round() - 1).clamp(0, self.steps - 1).float() / self.steps
 
     def rows(self, steps: int) -> Tensor:
         if not 1 <= steps <= self.steps:

@@ -14,6 +14,7 @@ from . import __version__, codecs, encoders
 from .adapter import Adapter
 from .augment import Shift
 from .backbones.dit import DiT
+from .backbones.wan import Wan
 from .density import LogitNormal, Places, Uniform
 from .errors import unknown
 from .layout import After, Layout, OneOf, Stream
@@ -26,7 +27,8 @@ from .path import Cosine, Discrete, Linear
 from .plain import from_plain, to_plain
 from .query import Query
 from .recipe import Recipe
-from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
+from .relations import Relations
+from .timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without
 from .views import Jitter, View
 
 OWN: tuple[type, ...] = (
@@ -43,12 +45,13 @@ OWN: tuple[type, ...] = (
         After,
         Detail,
         DiT,
+        Wan,
         Joint,
         JointLocal,
         Local,
     ),
-    *(Linear, Cosine, Discrete, Annealed, Shift),
-    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Uniform, LogitNormal, Places),
+    *(Linear, Cosine, Discrete, Annealed, Relations, Shift),
+    *(Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task, Without, Uniform, LogitNormal, Places),
 )
 
 

@@ -106,9 +106,9 @@ class Query:
         return replace(self, want=bound(self.want), given=bound(self.given))
 
     def given_conditions(self, conditions: Mapping[str, Condition]) -> tuple[str, ...]:
-        """Conditions named on the right, and the required ones, which need not be named."""
+        """Conditions named on the right, and those that need not be named: required ones, and those with prompts."""
         named = {t.name for t in self.given}
-        return tuple(n for n, c in conditions.items() if n in named or c.required)
+        return tuple(n for n, c in conditions.items() if n in named or c.said)
 
     def roles(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition] | None = None) -> Roles:
         """name -> (F,) roles, for every modality.

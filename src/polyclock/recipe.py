@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from .augment import Augmentation
+from .backbones import Backbone
 from .backbones.dit import DiT
+from .codecs.codec import Column
 from .dice import seed_of
 from .errors import unknown
 from .layout import Layout
@@ -18,10 +20,12 @@ from .modality import Condition, Modality, Signal
 from .model import WorldModel
 from .nn.init import INITS
 from .nn.modulation import Joint, Modulation
+from .plain import PATH
+from .relations import Relations
 from .timesteps import Law
 from .views import View
 
-Named = TypeVar("Named", Modality, Condition)
+Named = TypeVar("Named", Modality, Condition, Relations)
 
 
 class Columns(Protocol):
@@ -35,7 +39,8 @@ class Recipe:
     """What exists, how it is laid out, how it is trained, what it is made of. A variant is `dataclasses.replace`.
 
     views say how pictures of one camera are looked at, before they are encoded; augment is applied to latent batches in
-    training; init says how linear maps begin ("xavier" or "normal"); seed fixes the initial weights.
+    training; auxiliary objectives, by name, add to the loss; init says how linear maps begin ("xavier" or "normal"),
+    base is the folder of a published network whose weights a training begins with; seed fixes the initial weights.
     """
 
     name: str
@@ -43,12 +48,14 @@ class Recipe:
     layout: Layout
     law: Law
     modulation: Modulation = field(default_factory=Joint)
-    backbone: DiT = field(default_factory=DiT)
+    backbone: Backbone = field(default_factory=DiT)
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     registers: int = 0
     augment: tuple[Augmentation, ...] = ()
     views: tuple[View, ...] = ()
+    auxiliary: Mapping[str, Relations] = field(default_factory=dict)
     init: str = "xavier"
+    base: str | None = field(default=None, metadata=PATH)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,26 +69,38 @@ class Recipe:
                 raise ValueError(f"{looked.count(name)} views look at {name!r}; one is possible")
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
+        self._check_auxiliary()
         for name, m in self.modalities.items():
             if not self.law.patterns(self.modalities, self.conditions):
                 raise ValueError(f"the law of recipe {self.name!r} trains nothing")
             if m.share and m.share not in self.modalities:
                 raise ValueError(f"{name!r} shares with {m.share!r}, which the recipe does not have")
 
+    def _check_auxiliary(self) -> None:
+        for name, objective in self.auxiliary.items():
+            if name in self.modalities or name in self.conditions or "." in name:
+                raise ValueError(
+                    f"an auxiliary objective cannot be called {name!r}: no dots, and no name that is taken"
+                )
+            if objective.of not in self.modalities:
+                raise unknown(f"modality that {name!r} is about", objective.of, self.modalities)
+
     def signals(self) -> dict[str, Signal]:
         """What the data side must bring, by name."""
-        named: dict[str, Modality | Condition] = {**self.modalities, **self.conditions}
+        named: dict[str, Modality | Condition | Relations] = {**self.modalities, **self.conditions, **self.auxiliary}
         views = {name: view for view in self.views for name in view.of}
         return {n: views[n].signal(s.signal(n)) if n in views else s.signal(n) for n, s in named.items()}
 
     def fit(self, data: Columns) -> Recipe:
         """The recipe with codecs fitted to `data` and sizes written `None` read off it.
 
-        Vectors only: a codec of images brings what it knows.
+        Vectors, and features whose codec `fits`: a codec of images brings what it knows. A column that a codec made
+        before it was stored says by which one, and that one is taken.
         """
         modalities = {n: _fitted(m, n, data) for n, m in self.modalities.items()}
         conditions = {n: _fitted(c, n, data) for n, c in self.conditions.items()}
-        return replace(self, modalities=modalities, conditions=conditions)
+        auxiliary = {n: _fitted(a, n, data) for n, a in self.auxiliary.items()}
+        return replace(self, modalities=modalities, conditions=conditions, auxiliary=auxiliary)
 
     def build(self) -> WorldModel:
         """A new model; the same recipe builds the same weights."""
@@ -97,6 +116,8 @@ class Recipe:
                 self.views,
                 self.init,
             )
+            for name, objective in self.auxiliary.items():
+                model.auxiliary[name] = objective.build(model.width)
         model.recipe = self  # type: ignore[assignment]
         model.patterns = self.law.patterns(self.modalities, self.conditions)
         return model
@@ -104,13 +125,14 @@ class Recipe:
 
 def _fitted(signal: Named, name: str, data: Columns) -> Named:
     """A modality or condition whose codec has seen its column."""
-    if signal.signal(name).kind != "vector":
+    if signal.signal(name).kind != "vector" and not getattr(signal.codec, "fits", False):
         return signal
     key = signal.key or name
     first = next(iter(data.column(key)), None)
     if first is None:
         raise ValueError(f"cannot fit {name!r}: the data have no column {key!r}")
-    codec = signal.codec.fit(data.column(key))
+    made_by = getattr(data, "made_by", None)
+    codec = signal.codec.fit(Column(lambda: data.column(key), made_by and made_by(key)))
     if signal.shape[-1] is None:
         frames = signal.signal(name).shape[0]
         one = torch.from_numpy(np.asarray(first[:1], np.float32))[None]

@@ -36,21 +36,20 @@ def times(m: Modality, steps: int, shift: float) -> Tensor:
 def assemble(roles: Roles, modalities: Mapping[str, Modality], count: int, wanted: Mapping[str, Tensor]) -> list[Row]:
     """`count` rows from wanted[name] (count, F); given frames at 0, the rest unknown or with their clock."""
     leaders = [n for n in roles if Role.WANT in roles[n]]
-    rows: list[Row] = []
-    for k in range(count):
-        row = {}
-        for name, frames in roles.items():
-            m = modalities[name]
-            if frames[0] is Role.ABSENT:
-                continue
-            idle = torch.full((m.frames,), m.path.unknown)
-            if name not in leaders and Role.GIVEN not in frames and follows_clock(name, modalities, leaders):
-                mate = next(n for n in leaders if (modalities[n].clock or n) == (m.clock or name))
-                idle = wanted[mate][k].max().expand(m.frames)
-            want = torch.tensor([r is Role.WANT for r in frames])
-            given = torch.tensor([r is Role.GIVEN for r in frames])
-            row[name] = torch.where(want, wanted[name][k] if name in wanted else idle, torch.where(given, 0.0, idle))
-        rows.append(row)
+    rows: list[Row] = [{} for _ in range(count)]
+    for name, frames in roles.items():
+        m = modalities[name]
+        if frames[0] is Role.ABSENT:
+            continue
+        idle = torch.full((count, m.frames), m.path.unknown)
+        if name not in leaders and Role.GIVEN not in frames and follows_clock(name, modalities, leaders):
+            mate = next(n for n in leaders if (modalities[n].clock or n) == (m.clock or name))
+            idle = wanted[mate].amax(1, keepdim=True).expand(count, m.frames)
+        want = torch.tensor([r is Role.WANT for r in frames])
+        given = torch.tensor([r is Role.GIVEN for r in frames])
+        grid = torch.where(want, wanted.get(name, idle), torch.where(given, 0.0, idle))
+        for row, times_here in zip(rows, grid, strict=True):
+            row[name] = times_here
     return rows
 
 

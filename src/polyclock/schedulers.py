@@ -1,4 +1,4 @@
-"""Schedulers of diffusers as solvers: one per modality; their timesteps become the rows, their `step` the move."""
+"""Solvers by name, and schedulers of diffusers as solvers: one per modality; their timesteps become the rows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,74 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import unknown
-from .modality import Modality
+from .errors import missing, unknown
+from .modality import Modality, spread
+from .model import WorldModel
 from .path import Discrete, Linear, Path
-from .query import Role, Roles
+from .query import Query, Role, Roles
 from .schedule import Row, assemble, check_steps
+from .solver import Euler, Heun, Solver, usual_steps
 
 PREDICTS = {"epsilon": "noise", "sample": "data", "flow_prediction": "velocity"}
+OURS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun}
+THEIRS = {"dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler"}
+SOLVERS = (*OURS, *THEIRS)
+
+
+def walk(solver: str, steps: int | None, model: WorldModel, query: str | Query) -> dict[str, Any]:
+    """The arguments of `sample` that walk a query in `steps` of a named solver: steps and solver.
+
+    euler  one evaluation a step: Euler on a straight path, DDIM on a variance-preserving one
+    heun   two evaluations a step (Karras et al. 2022)
+    dpm++  DPM-Solver++ of second order (Lu et al. 2022), through diffusers: one evaluation a step
+    unipc  UniPC of second order (Zhao et al. 2023), through diffusers: one evaluation a step
+
+    Errors: an unknown name; those of `Diffusers` for the last two.
+    """
+    if solver not in SOLVERS:
+        raise unknown("solver", solver, SOLVERS)
+    if solver in OURS:
+        return {"steps": steps, "solver": OURS[solver]()}
+    if usual_steps(model) == 1:
+        raise ValueError(f"this model answers in one step, which leaves nothing for {solver} to do; solver: euler")
+    try:
+        import diffusers
+    except ImportError as error:
+        raise missing("diffusers", "hf") from error
+    roles = Query.parse(query).roles(model.modalities, model.conditions)
+    wanted = {n: model.modalities[n].path for n in roles if Role.WANT in roles[n]}
+    kind = getattr(diffusers, THEIRS[solver])
+    made = {n: kind.from_config(_config(n, path)) for n, path in wanted.items()}
+    return {"steps": None, "solver": Diffusers(made, steps=usual_steps(model) if steps is None else steps)}
+
+
+def _config(name: str, path: Path) -> dict[str, Any]:
+    """What a scheduler of diffusers must be told to walk a path. Errors: one that they do not know."""
+    predicts = {ours: theirs for theirs, ours in PREDICTS.items()}[path.predict]
+    if isinstance(path, Linear):
+        return {"use_flow_sigmas": True, "prediction_type": predicts}
+    if isinstance(path, Discrete):
+        places = torch.arange(path.steps + 1) / path.steps
+        left = path.alpha(places) ** 2
+        betas = (1 - left[1:] / left[:-1]).tolist()
+        return {
+            "num_train_timesteps": path.steps,
+            "trained_betas": betas,
+            "prediction_type": predicts,
+            "timestep_spacing": path.spacing,
+        }
+    raise ValueError(
+        f"{name!r} is on the path {path}, which schedulers of diffusers do not know; solver: euler or heun"
+    )
 
 
 @dataclass
 class Diffusers:
     """`sample(..., solver=Diffusers({"action": DDIMScheduler(...)}, steps=10))`: one scheduler per wanted modality.
 
-    It is a schedule too, so no other may be given. Whole modalities only. Errors: a scheduler whose alpha and sigma,
-    or whose prediction type, differ from the modality's path; a wanted modality without a scheduler; spans.
+    It is a schedule too, so no other may be given. Frames that are not wanted wait. Errors: a scheduler whose alpha and
+    sigma, or whose prediction type, differ from the modality's path; a wanted modality without a scheduler; one that
+    looks at all frames at once (thresholding) where only some are wanted.
     """
 
     schedulers: Mapping[str, Any]
@@ -41,10 +94,10 @@ class Diffusers:
                 raise unknown("modality for a scheduler", name, modalities)
         wanted, grids = {}, {}
         for name in (n for n in roles if Role.WANT in roles[n]):
-            if set(roles[name]) != {Role.WANT}:
-                raise ValueError(f"schedulers move whole modalities, but only some frames of {name!r} are wanted")
             if name not in self.schedulers:
                 raise ValueError(f"{name!r} is wanted but has no scheduler; given: {', '.join(self.schedulers)}")
+            if set(roles[name]) != {Role.WANT} and self.schedulers[name].config.get("thresholding"):
+                raise ValueError(f"thresholding looks at all frames of {name!r} at once, but only some are wanted")
             grids[name] = self._times(name, modalities[name].path)
         lengths = {n: len(g) for n, g in grids.items()}
         if len(set(lengths.values())) > 1:
@@ -69,6 +122,8 @@ class Diffusers:
             if not isinstance(path, Linear):
                 raise ValueError(f"the scheduler of {name!r} walks the straight path, but {name!r} is on {path}")
             times = scheduler.sigmas[: len(scheduler.timesteps)].float()
+            if not scheduler.timesteps.is_floating_point():  # networks are told whole timesteps, as in training
+                times = scheduler.timesteps / config.num_train_timesteps
         else:
             table = scheduler.alphas_cumprod
             if not isinstance(path, Discrete) or path.steps != len(table):
@@ -95,7 +150,10 @@ class Diffusers:
         for name, scheduler in self.schedulers.items():
             if name not in now or torch.equal(now[name], then[name]):
                 continue
-            time = float(now[name].max())
+            going = now[name] != then[name]
+            time = float(now[name][going].max())
             step = next(s for t, s in self._at[name] if abs(t - time) < 1e-6)
-            moved[name] = scheduler.step(out[name], torch.tensor(step), x[name], return_dict=False)[0]
+            stepped = scheduler.step(out[name], torch.tensor(step), x[name], return_dict=False)[0]
+            here = spread(going.to(stepped.device)[None], stepped.ndim, modalities[name].patch[0])
+            moved[name] = torch.where(here, stepped, x[name])
         return moved

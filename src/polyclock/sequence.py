@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -36,12 +36,17 @@ def positions(
     layout: Layout,
     modalities: Mapping[str, Modality],
     grids: Mapping[str, tuple[int, ...]],
-    per_second: float,
+    per_second: float | None,
 ) -> Tensor:
-    """(F * N, 3) over time (seconds times `per_second`), height and width (token index); grids[stream] (F, *S)."""
-    spatial = (1, 1, *grids[stream.name][1:])[-2:]
-    seconds = torch.tensor(modalities[stream.of[0]].seconds()) * per_second
-    axes = (seconds, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
+    """(F * N, 3) over time, height and width; grids[stream] (F, *S).
+
+    Time is in seconds times `per_second`, or counts token frames where that is None; height and width count tokens.
+    """
+    frames, *rest = grids[stream.name]
+    spatial = (1, 1, *rest)[-2:]
+    first = modalities[stream.of[0]]
+    time = torch.arange(frames).float() if per_second is None else torch.tensor(first.seconds()) * per_second
+    axes = (time, torch.arange(spatial[0]).float(), torch.arange(spatial[1]).float())
     out = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     if stream.at:
         other = next(s for s in layout.streams if s.name == stream.at.stream)
@@ -51,17 +56,18 @@ def positions(
     return out
 
 
-def runs(prefix: int, segments: list[Segment], vectors: Vectors) -> list[Run]:
-    """Stretches of one modulation; neighbours that share a vector for all their frames become one."""
-    pieces: list[tuple[int, int, Tensor, Tensor | None]] = []
-    if prefix:
-        pieces.append((0, prefix, vectors.c[REGISTERS], None))
+def runs(prefix: int, segments: list[Segment], vectors: Vectors, experts: Collection[str] = ()) -> list[Run]:
+    """Stretches of one modulation; neighbours that share a vector for all their frames become one, but for those of
+    streams with blocks of their own."""
+    pieces = [Run(0, prefix, vectors.c[REGISTERS])] if prefix else []
     for s in segments:
-        pieces.append((s.start, s.stop, vectors.c[s.stream.name], vectors.table.get(s.stream.name)))
+        name = s.stream.name
+        own = name if name in experts else None
+        pieces.append(Run(s.start, s.stop, vectors.c[name], vectors.table.get(name), vectors.last.get(name), own))
     out = []
-    for _, group in groupby(pieces, key=lambda p: (id(p[2]), id(p[3]))):
+    for _, group in groupby(pieces, key=lambda run: (id(run.c), id(run.table), id(run.last), run.expert)):
         same = list(group)
-        out.append(Run(same[0][0], same[-1][1], same[0][2], same[0][3]))
+        out.append(replace(same[0], stop=same[-1].stop))
     return out
 
 
@@ -75,6 +81,10 @@ def mask(
 ) -> Tensor | None:
     """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere. prefix (B, L0): which are real."""
     length, sees = segments[-1].stop, layout.sees
+    if memory is None and not any(s.stream.name in sees for s in segments):
+        whole = all(any(len(rows[n]) == size for n in s.stream.of if n in rows) for s in segments)
+        if whole and bool(prefix.all()):
+            return None
     keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
     keys[:, : prefix.shape[1]] = prefix
     for s in segments:

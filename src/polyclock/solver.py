@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
 
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from .dice import Dice
 from .errors import unknown
-from .guidance import Guide, Pull, guided, ready
-from .intake import fill_given
+from .guidance import Differences, Guide, Pull, guided, ready
+from .intake import fill_given, in_frames
 from .modality import Modality, spread
 from .model import WorldModel
 from .nn.attention import Memory
+from .objective import null
 from .path import Discrete
 from .query import Query, Role, Roles
 from .schedule import Row, Schedule, Together
@@ -129,6 +131,9 @@ def sample(
     query = Query.parse(query)
     query = query.bind(**{n: v for n, v in values.items() if isinstance(v, int)})
     raw = {n: v for n, v in values.items() if not isinstance(v, int)}
+    noised = {n: v for n, v in (noise or {}).items() if n in model.modalities}
+    shapes = {n: v.shape[1:] for n, v in noised.items() if None in model.modalities[n].shape} | dict(shapes or {})
+    model = in_frames(model, shapes)
     roles = query.roles(model.modalities, model.conditions)
     check_trained(model, query, roles, strict)
     roles = absent_rivals(roles, model)
@@ -139,39 +144,51 @@ def sample(
     guides = ready(guides, model, roles, told, dice, latent=not decode)
     drops = [g for g in guides if isinstance(g, Guide)]
 
-    seen = {n: v.shape[1:] for n, v in (noise or {}).items() if n in roles and None in model.modalities[n].shape}
-    shapes = seen | dict(shapes or {})
     x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
     given = model.prepared(given)
     x = start(x, roles, model, dice, noise or {})
     eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
     rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
     wanted = [n for n in roles if Role.WANT in roles[n]]
-    moving = {n for row, after in pairwise(rows) for n in _movers(row, after)}
+    moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
+    moving = {n for *_, movers in moves for n in movers}
+    frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
 
-    memory = Memory()
+    memory, before = Memory(), Differences()
+    idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
+    x = x | nothing(model, idle, rows[0])
 
     def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
         t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
-        time = max(float(row[n][[r is Role.WANT for r in roles[n]]].max()) for n in wanted)
+        values = {**values, **nothing(model, idle, row)}
+        time = max(float(row[n][frames[n]].max()) for n in wanted)
         new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
         kept = memory if memory.sealed else None
-        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving)
+        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
 
-    training = model.training
-    model.eval()
-    try:
+    with answering(model):
         still = set() if any(g.weight for g in drops) else constant_streams(model, roles)
         if still:
             old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
             model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
             memory.sealed = True
-        for row, after in pairwise(rows):
-            if _movers(row, after):
-                x = x | (solver or Euler()).move(x, row, after, predict, model.modalities)
-    finally:
-        model.train(training)
+        for row, after, _ in moves:
+            moved = (solver or Euler()).move(x, row, after, predict, model.modalities)
+            x = x | {n: v for n, v in moved.items() if n not in idle}
     return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+
+
+@contextmanager
+def answering(model: WorldModel) -> Iterator[None]:
+    """The model in evaluation mode, and back."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
 
 
 def usual_steps(model: WorldModel) -> int:
@@ -201,7 +218,7 @@ def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None, us
 def start(
     x: dict[str, Tensor], roles: Roles, model: WorldModel, dice: Dice, noise: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """x with every frame that is not given replaced by its null or by initial noise, the same for any batch size."""
+    """x with every frame that is not given replaced by initial noise, the same for any batch size."""
     for name in noise:
         if name not in x:
             raise unknown("modality for initial noise", name, x)
@@ -213,11 +230,18 @@ def start(
                 f"noise for {name!r} has shape {tuple(noise[name].shape)}; it must be {tuple(value.shape)}"
             )
         eps = noise[name].to(value) if name in noise else dice.normal(f"start.{name}", *value.shape[1:])
-        idle = Role.WANT not in roles[name] and Role.GIVEN not in roles[name]
-        if idle and m.null == "zero":
-            eps = torch.zeros_like(value)
         keep = torch.tensor([r is Role.GIVEN for r in roles[name]], device=value.device)[None]
         out[name] = torch.where(spread(keep, value.ndim, m.patch[0]), value, eps)
+    return out
+
+
+def nothing(model: WorldModel, idle: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+    """What is neither wanted nor given, as it looked in training at the times row[name] (F,), of idle[name], noise
+    (B, T, *S, C). A null of noise is the same at all times and is left out."""
+    out = {}
+    for n, eps in ((n, v) for n, v in idle.items() if model.modalities[n].null != "noise"):
+        everyone = torch.ones(len(eps), dtype=torch.bool, device=eps.device)
+        out[n], _ = null(model.modalities[n], eps, row[n].to(eps.device).expand(len(eps), -1), eps, everyone)
     return out
 
 

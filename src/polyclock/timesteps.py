@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -90,22 +90,23 @@ def clocks(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
 
 
 def follows_clock(name: str, modalities: Mapping[str, Modality], wanted: Collection[str]) -> bool:
-    """Whether an idle modality keeps the time of its clock: its null is zero and a wanted modality shares its clock."""
+    """Whether an idle modality keeps the time of its clock: its null does, and a wanted modality shares its clock."""
     m = modalities[name]
     mates = clocks(modalities)[m.clock or name]
-    return m.null == "zero" and any(n in wanted for n in mates if n != name)
+    return m.null != "noise" and any(n in wanted for n in mates if n != name)
 
 
 class Anyone:
-    """A law that every sample with some modality can follow."""
+    """A law that every sample with some modality can follow. `ends` is the weight of an atom at 0 and one at 1."""
+
+    ends: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ends < 0.5:
+            raise ValueError(f"ends={self.ends} is the weight of each of two atoms and must lie in [0, 0.5)")
 
     def answers(self, presence: Presence) -> Tensor:
         return torch.stack([presence.has[n] for n in presence.modalities]).any(0)
-
-
-def _check_ends(ends: float) -> None:
-    if not 0 <= ends < 0.5:
-        raise ValueError(f"ends={ends} is the weight of each of two atoms and must lie in [0, 0.5)")
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,6 @@ class Independent(Anyone):
 
     density: Density = Uniform()
     ends: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         t: dict[str, Tensor] = {}
@@ -143,9 +141,6 @@ class PerFrame(Anyone):
 
     density: Density = Uniform()
     ends: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         t: dict[str, Tensor] = {}
@@ -171,9 +166,6 @@ class Shared(Anyone):
 
     density: Density = Uniform()
     ends: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_ends(self.ends)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         time, taught = with_ends(dice.uniform("t", 1), self.density, self.ends)
@@ -212,20 +204,27 @@ class Fixed(Anyone):
 class Task:
     """A query as a law: one time for what is wanted, 0 for what is given, unknown for the rest.
 
-    Free names are drawn uniformly over the values that leave every span non-empty. Conditions that the query does not
-    name are replaced by their null.
+    With times="independent" every clock of what is wanted draws a time of its own. Free names are drawn uniformly over
+    the values that leave every span non-empty. Conditions that the query does not name are replaced by their null.
     """
 
     query: str
     density: Density = Uniform()
+    times: Literal["shared", "independent"] = "shared"
+
+    def __post_init__(self) -> None:
+        if self.times not in ("shared", "independent"):
+            raise unknown("times of a Task", self.times, ("shared", "independent"))
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         modalities = presence.modalities
         table = self._bindings(modalities, presence.conditions)
         pick = (dice.uniform(f"bind.{self.query}") * len(table)).long()
-        time = self.density(dice.uniform("t", 1))
+        own = self.times == "independent"
+        drawn = {c: self.density(dice.uniform(f"t.{c}" if own else "t", 1)) for c in clocks(modalities)}
         draw = Draw({}, {}, {}, {})
-        for name in modalities:
+        for name, m in modalities.items():
+            time = drawn[m.clock or name]
             # (choices, F): which role each frame has under each binding of the free names.
             codes = [[list(Role).index(r) for r in roles[name]] for roles in table]
             role = torch.tensor(codes, device=dice.device)[pick]
@@ -254,6 +253,8 @@ class Task:
         return ok
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        if any(m.shape[0] is None for m in modalities.values()):  # spans mean nothing yet; each call looks again
+            return [Pattern(self.query, dict.fromkeys(modalities, ()))]
         table = self._bindings(modalities, conditions)
         exact = [{n: tuple(frozenset({r}) for r in roles) for n, roles in row.items()} for row in table]
         return [Pattern(self.query, allowed) for allowed in exact]
@@ -275,37 +276,72 @@ class Task:
         return rows
 
 
-@dataclass(frozen=True)
-class Drop:
-    """With probability `p` a sample's `names` are replaced by their null, whatever their times, and not learnt."""
+class Less:
+    """A law of another law, in which a sample may be told less of `names`: they then have the role `role`."""
 
+    role: ClassVar[Role]
     names: tuple[str, ...]
-    p: float
     law: Law
-
-    def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        draw = self.law(presence, dice)
-        for name in self.names:
-            hit = dice.uniform(f"drop.{name}") < self.p
-            drop = draw.drop | {name: draw.drop[name] | hit if name in draw.drop else hit}
-            learn = draw.learn
-            if name in learn:
-                learn = learn | {name: learn[name] & ~hit[:, None]}
-            draw = replace(draw, drop=drop, learn=learn)
-        return draw
 
     def answers(self, presence: Presence) -> Tensor:
         return self.law.answers(presence)
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        possible = [*modalities, *(conditions if self.role is Role.NEITHER else ())]
         for name in self.names:
-            if name not in modalities and name not in conditions:
-                raise unknown("name in Drop", name, [*modalities, *conditions])
+            if name not in possible:
+                raise unknown(f"name in {type(self).__name__}", name, possible)
         out = []
         for pattern in self.law.patterns(modalities, conditions):
-            more = {n: tuple(f | {Role.NEITHER} for f in pattern.allowed[n]) for n in self.names if n in modalities}
+            more = {n: tuple(f | {self.role} for f in pattern.allowed[n]) for n in self.names if n in modalities}
             out.append(replace(pattern, allowed={**pattern.allowed, **more}))
         return out
+
+
+@dataclass(frozen=True)
+class Drop(Less):
+    """With probability `p` a sample's `names` become their null, whatever their times; with `learn` learnt as ever."""
+
+    role: ClassVar[Role] = Role.NEITHER
+    names: tuple[str, ...]
+    p: float
+    law: Law
+    learn: bool = False
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        draw = self.law(presence, dice)
+        drop, learn = dict(draw.drop), dict(draw.learn)
+        for name in self.names:
+            hit = dice.uniform(f"drop.{name}") < self.p
+            drop[name] = drop[name] | hit if name in drop else hit
+            if name in learn and not self.learn:
+                learn[name] = learn[name] & ~hit[:, None]
+        return replace(draw, drop=drop, learn=learn)
+
+
+@dataclass(frozen=True)
+class Without(Less):
+    """With probability `p`, for each of `names` anew, a sample has no tokens of it: what lacks it is cheaper.
+
+    Whatever subset of them a question names, the rest may then be absent, and not only unknown.
+    """
+
+    role: ClassVar[Role] = Role.ABSENT
+    names: tuple[str, ...]
+    p: float
+    law: Law
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p < 1:
+            raise ValueError(f"Without(p={self.p}): p must lie in [0, 1)")
+
+    def __call__(self, presence: Presence, dice: Dice) -> Draw:
+        draw = self.law(presence, dice)
+        absent = dict(draw.absent)
+        for name in self.names:
+            hit = dice.uniform(f"absent.{name}") < self.p
+            absent[name] = absent[name] | hit if name in absent else hit
+        return replace(draw, absent=absent)
 
 
 @dataclass(frozen=True, init=False)
@@ -331,7 +367,9 @@ class Mixture:
         # A sample that can answer nothing follows the first law; whatever it lacks carries no loss.
         weight[:, 0] += (weight.sum(1) == 0).float()
         edge = weight.cumsum(1) / weight.sum(1, keepdim=True)
-        throw = dice.common("mixture") if self.whole else dice.uniform("mixture", 1)
+        # A mixture inside this one throws for itself.
+        purpose = f"mixture{_height(self) or ''}"
+        throw = dice.common(purpose) if self.whole else dice.uniform(purpose, 1)
         pick = (throw >= edge).sum(1).clamp_max(len(self.entries) - 1)
         used, pick = pick.unique(return_inverse=True)
         draws = [self.entries[i][1](presence, dice) for i in used.tolist()]
@@ -354,3 +392,9 @@ class Mixture:
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         return [p for _, law in self.entries for p in law.patterns(modalities, conditions)]
+
+
+def _height(law: Law) -> int:
+    """How many mixtures lie inside each other below a law."""
+    inner = [entry for _, entry in law.entries] if isinstance(law, Mixture) else [getattr(law, "law", None)]
+    return max((_height(one) + isinstance(one, Mixture) for one in inner if one is not None), default=0)

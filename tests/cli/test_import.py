@@ -218,7 +218,9 @@ def test_files_that_are_no_such_checkpoint(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_help_and_slips(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    assert sentence(capsys, "uwn", "models.pt") == "unknown format 'uwn'. Did you mean 'uwm'? Possible: uwm."
+    assert sentence(capsys, "uwn", "models.pt") == (
+        "unknown format 'uwn'. Did you mean 'wan'? Possible: uwm, unityvideo, wan."
+    )
     assert main(["import"]) == 2 and main(["import", "--help"]) == 0
     assert "authors' Unified World Models code" in capsys.readouterr().out
     assert main(["import", "uwm", "--help"]) == 0

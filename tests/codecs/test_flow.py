@@ -11,7 +11,7 @@ import pytest
 import torch
 from scenes import scene, worn
 
-from polyclock.codecs import FlowColor, FlowPlanes
+from polyclock.codecs import Chain, FlowColor, FlowFrames, FlowPlanes
 from polyclock.evaluate.dense import flow_errors
 
 REACH = 12.0
@@ -100,6 +100,65 @@ def test_a_relative_range_is_relative() -> None:
     assert not clip.decode(clip.encode(still)).any()
 
 
+SHARE = 0.15  # of the diagonal, as Chefer et al. 2025 draw it
+
+
+def drawn(u: np.ndarray, v: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Hue (angle + pi) / 2 pi, full saturation, value min(1, |f| / (0.15 diagonals)), by the standard library."""
+    import colorsys
+
+    m = np.minimum(1, np.hypot(u, v) / (SHARE * np.hypot(*size)))
+    hue = (np.arctan2(v, u) + np.pi) / (2 * np.pi)
+    return np.array([colorsys.hsv_to_rgb(h % 1, 1.0, s) for h, s in zip(hue.ravel(), m.ravel(), strict=True)])
+
+
+@pytest.mark.parametrize("size", [(12, 16), (48, 64)])
+def test_a_share_of_the_diagonal_is_drawn_as_published(size: tuple[int, int]) -> None:
+    dice = np.random.default_rng(0)
+    flow = dice.normal(size=(*size, 2)).astype(np.float32) * SHARE * math.hypot(*size) * 0.7
+    codec = FlowColor(style="hsv", range="diagonal", reach=SHARE, turn=0.5)
+    whole = torch.from_numpy(np.concatenate([flow, np.zeros((*size, 1), np.float32)], -1))[None, None]
+    picture = codec.encode(whole)
+    np.testing.assert_allclose(
+        (picture[0, 0].reshape(-1, 3) + 1) / 2, drawn(flow[..., 0], flow[..., 1], size), atol=1e-5
+    )
+    assert codec.loses == ()
+    within = whole.norm(dim=-1) <= SHARE * math.hypot(*size)
+    off = (codec.decode(picture) - whole).norm(dim=-1)[within]
+    assert float(off.max()) < 1e-4, "px"
+    eight_bits = ((picture + 1) * 127.5).round() / 127.5 - 1
+    off = (codec.decode(eight_bits) - whole).norm(dim=-1)[within] / (SHARE * math.hypot(*size))
+    assert float(off.mean()) < 1 / 250 and float(off.max()) < 1 / 80
+
+
+def test_a_share_of_the_diagonal_means_the_same_at_every_resolution() -> None:
+    flow = torch.zeros(1, 1, 6, 8, 3)
+    flow[..., 0] = 1.0
+    large = flow.repeat_interleave(4, 2).repeat_interleave(4, 3) * 4
+    codec = FlowColor(style="hsv", range="diagonal", reach=SHARE)
+    torch.testing.assert_close(codec.encode(large)[0, 0, 0, 0], codec.encode(flow)[0, 0, 0, 0])
+
+
+def test_flows_between_frames_become_as_many_as_frames() -> None:
+    flow = torch.arange(1.0, 6).reshape(1, 5, 1, 1, 1).expand(1, 5, 2, 2, 3)
+
+    def frames(**settings) -> list[float]:
+        return FlowFrames(**settings).encode(flow)[0, :, 0, 0, 0].tolist()
+
+    assert frames() == [1, 1, 2, 3, 4], "the flow into frame t stands at t"
+    assert frames(fill="repeat_last") == [1, 2, 3, 4, 4] and frames(fill="still") == [0, 1, 2, 3, 4]
+    assert frames(steps=2) == [1, 1, 1, 2, 3] and frames(steps=7) == [0] * 5
+    for fill in ("repeat_first", "repeat_last", "still"):
+        for steps in (1, 2):
+            codec = FlowFrames(fill=fill, steps=steps)
+            back = codec.decode(codec.encode(flow))
+            assert torch.equal(back[:, :-steps], flow[:, :-steps]) and not back[:, -steps:].any()
+    chain = Chain(FlowFrames(fill="still"), FlowColor(style="hsv", range="diagonal", reach=SHARE))
+    assert chain.raw_shape((5, 2, 2, 3)) == (5, 2, 2, 3) and not chain.framewise
+    assert (chain.encode(flow)[:, 0] == -1).all(), "black"
+    assert FlowFrames().encode(flow[:0]).shape == (0, 5, 2, 2, 3)
+
+
 def test_what_is_not_finite_does_not_move() -> None:
     flow = torch.tensor([float("nan"), 1.0, 1.0]).reshape(1, 1, 1, 1, 3)
     for codec in (FlowColor(reach=2.0), FlowPlanes(reach=2.0), FlowColor(range="clip")):
@@ -143,6 +202,14 @@ def test_mistakes() -> None:
         FlowColor()
     with pytest.raises(ValueError, match="none with range='clip'"):
         FlowColor(range="clip", reach=3.0)
+    with pytest.raises(ValueError, match="above 0 of the diagonal with range='diagonal'"):
+        FlowColor(range="diagonal")
+    with pytest.raises(ValueError, match="possible: style='hsv', or turn=0"):
+        FlowColor(reach=1.0, turn=0.5)
+    with pytest.raises(ValueError, match="unknown fill of frames without a flow 'black'"):
+        FlowFrames(fill="black")
+    with pytest.raises(ValueError, match="at least 1 frame"):
+        FlowFrames(steps=0)
     with pytest.raises(ValueError, match="unknown style of flow 'weel'. Did you mean 'wheel'"):
         FlowColor(style="weel", reach=3.0)
     with pytest.raises(ValueError, match="px above 0"):

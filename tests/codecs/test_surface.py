@@ -18,6 +18,7 @@ TRUE = scene()["surface"]
 BOUNDS = [
     (SurfaceColor(), (1.0, 1.0, 0.90, 0.90, 0.79)),
     (SurfaceColor(style="viridis"), (1.0, 1.0, 0.96, 0.95, 0.89)),
+    (SurfaceColor(style="digits"), (1.0, 1.0, 0.999, 0.95, 0.94)),
     (SurfacePlanes(), (1.0, 1.0, 0.999, 0.95, 0.94)),
 ]
 
@@ -59,14 +60,14 @@ def test_every_part_has_its_code(count: int) -> None:
 
 def test_no_part_at_all() -> None:
     empty = torch.zeros(1, 2, 6, 6, 3)
-    for codec in (SurfaceColor(), SurfaceColor(style="viridis"), SurfacePlanes()):
+    for codec in (SurfaceColor(), SurfaceColor(style="viridis"), SurfaceColor(style="digits"), SurfacePlanes()):
         for x in worn(codec.encode(empty)).values():
             assert float(surface_errors(codec.decode(x), empty)["part_agreement"].nan_to_num(1.0)) >= 0
             assert float((codec.decode(x)[..., 0] > 0).float().mean()) < 0.1
 
 
 def test_decoding_is_fast() -> None:
-    for codec in (SurfaceColor(), SurfaceColor(style="viridis"), SurfacePlanes()):
+    for codec in (SurfaceColor(), SurfaceColor(style="viridis"), SurfaceColor(style="digits"), SurfacePlanes()):
         x = torch.rand(4, 3, 128, 128, codec.channels) * 2 - 1
         seconds = []
         for _ in range(3):

@@ -123,3 +123,69 @@ def test_what_cannot_be_opened_says_what_was_found(clips: Path) -> None:
     (clips / "other/notes.md").write_text("")
     with pytest.raises(ValueError, match="found notes.md; possible: meta/info.json"):
         open_dataset(clips / "other")
+
+
+def test_lists_of_lines(clips: Path) -> None:
+    (clips / "clips" / "video.txt").write_text("a.mp4\nb.mp4\n")
+    (clips / "clips" / "prompt.txt").write_text("a red cup\na blue one, falling\n")
+    dataset = open_dataset(clips / "clips")
+    assert [(e.length, e.tasks) for e in dataset.episodes] == [(12, ("a red cup",)), (9, ("a blue one, falling",))]
+    assert numbers_of(open_dataset(clips / "clips/video.txt").read(1, "video", [2])) == [52]
+    (clips / "clips" / "prompt.txt").write_text("a red cup\n")
+    with pytest.raises(ValueError, match="video.txt has 2 lines, prompt.txt has 1"):
+        open_dataset(clips / "clips")
+    (clips / "clips" / "prompt.txt").unlink()
+    assert open_dataset(clips / "clips").facts.tasks == (), "captions may lack"
+
+
+def test_pictures_spread_evenly_over_clips_of_any_rate(clips: Path) -> None:
+    """As the published loader takes them: n indices from the first picture to the last, alike for all columns."""
+    write_video(clips / "slow.mp4", range(30, 34), 10)
+    (clips / "t.csv").write_text(
+        "video,prompt,depth,action\nclips/b.mp4,x,clips/b_depth.mp4,clips/b_action.npz\nslow.mp4,y,,\nclips/a.mp4,z,,\n"
+    )
+    with pytest.warns(UntidyData, match="1 clips have less than 5 pictures; they are left out"):
+        dataset = open_dataset(f"{clips / 't.csv'}?frames=5&fps=8")
+    assert [(e.index, e.length) for e in dataset.episodes] == [(0, 5), (2, 5)] and dataset.facts.fps == 8
+    assert numbers_of(dataset.read(0, "video", range(5))) == [50, 52, 54, 56, 58]
+    assert numbers_of(dataset.read(0, "depth", range(5))) == [70, 72, 74, 76, 78]
+    assert dataset.read(0, "action", [1, 4])[:, 0].tolist() == [4, 16]
+    assert numbers_of(dataset.read(2, "video", range(5))) == [0, 3, 6, 8, 11]
+    signals = {"video": Signal(key="video", kind="video", shape=(5, 16, 16, 3), rate=8.0)}
+    windows = Windows(dataset, signals, stride=5)
+    assert len(windows) == 2 and windows[1].valid["video"].all()
+    with pytest.raises(ValueError, match=r"frames=5 spread over a clip have no rate .* frames=5&fps=8"):
+        open_dataset(f"{clips / 't.csv'}?frames=5")
+    with pytest.raises(ValueError, match="no clip has 50 pictures"):
+        open_dataset(f"{clips / 't.csv'}?frames=50&fps=8")
+
+
+def test_clips_of_different_rates_at_one_rate(clips: Path) -> None:
+    write_video(clips / "slow.mp4", range(30, 34), 10)
+    (clips / "t.csv").write_text("video,prompt\nclips/a.mp4,x\nslow.mp4,y\n")
+    with pytest.raises(ValueError, match=r"one rate for all, t.csv\?fps=30, or one table per rate"):
+        open_dataset(clips / "t.csv")
+    dataset = open_dataset(clips / "t.csv", fps=15)
+    assert [e.length for e in dataset.episodes] == [6, 6] and dataset.facts.fps == 15
+    assert numbers_of(dataset.read(0, "video", range(6))) == [0, 2, 4, 6, 8, 10]
+    assert numbers_of(dataset.read(1, "video", range(6))) == [30, 31, 31, 32, 33, 33], "the nearest, halves up"
+    prints = {open_dataset(clips / "t.csv", fps=f).fingerprint for f in (10, 15, 30)}
+    assert len(prints) == 3
+    assert dataset.mark(0) != open_dataset(clips / "t.csv", fps=10).mark(0) and dataset.mark(0) != dataset.mark(1)
+
+
+def test_what_lies_between_pictures_has_one_less(clips: Path) -> None:
+    write_video(clips / "flow.mp4", range(20, 28))
+    (clips / "t.csv").write_text("video,prompt,raft\nclips/b.mp4,x,flow.mp4\n")
+    dataset = open_dataset(clips / "t.csv")
+    with pytest.warns(UntidyData, match="flow.mp4 holds one picture less than its video"):
+        assert numbers_of(dataset.read(0, "raft", [0, 7, 8])) == [20, 27, 27]
+
+
+def test_maps_in_arrays_are_read_at_a_size(clips: Path) -> None:
+    maps = np.arange(12 * 4 * 6, dtype=np.float32).reshape(12, 4, 6, 1)
+    np.savez(clips / "depth.npz", depth=maps)
+    (clips / "t.csv").write_text("video,prompt,depth\nclips/a.mp4,x,depth.npz\n")
+    dataset = open_dataset(clips / "t.csv")
+    assert (dataset.read(0, "depth", [3]) == maps[3:4]).all()
+    assert (dataset.read(0, "depth", [3], (2, 3)) == maps[3:4, 1::2, 1::2]).all(), "the nearest, nothing is mixed"

@@ -67,18 +67,23 @@ def test_rates_history_and_padding(dataset) -> None:
     assert set(late.valid) == {"action", "past", "video"}
 
 
-def test_one_read_per_signal(dataset) -> None:
-    calls: list[str] = []
+def test_one_read_per_signal_of_the_frames_it_asks_for(dataset) -> None:
+    calls: dict[str, list[int]] = {}
 
     class Counting:
         facts, episodes, has = dataset.facts, dataset.episodes, dataset.has
 
         def read(self, episode, key, frames, size=None):
-            calls.append(key)
+            assert key not in calls
+            calls[key] = list(frames)
             return dataset.read(episode, key, frames, size)
 
     _ = Windows(Counting(), {"action": ACTION, "video": VIDEO})[7]
-    assert sorted(calls) == sorted(["action", CAMERA])
+    facts = dataset.facts
+    assert calls == {
+        "action": [7 + i for i in offsets(ACTION, facts.fps)],
+        CAMERA: [7 + i for i in offsets(VIDEO, facts.fps)],
+    }
 
 
 RATES = st.sampled_from([30.0, 29.97, 23.976, 20.0, 15.0, 59.94, 12.5, 10.0, 4.0, 3.0, 1.0])

@@ -91,10 +91,9 @@ def test_only_the_linear_is_trained_and_saved(t5: str) -> None:
 def test_features_are_kept_for_each_text(t5: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_file, "KEPT", 2)
     spec = T5(folder=t5, width=8, max_length=9)
-    net, reader = spec.build(()), text_file._reader(spec, "cpu")
-    runs: list[str] = []
-    run = reader._run
-    monkeypatch.setattr(reader, "_run", lambda text: (runs.append(text), run(text))[1])
+    net, runs = spec.build(()), []
+    read = text_file.Reader.read
+    monkeypatch.setattr(text_file.Reader, "read", lambda self, text: (runs.append(text), read(self, text))[1])
     for texts in (["a", "b"], ["b", "a", "a"], ["c"], ["b"], ["a"]):
         net(texts)
     assert runs == ["a", "b", "c", "a"]
@@ -107,7 +106,7 @@ def test_features_first_asked_for_in_inference_mode_can_be_trained_on(t5: str) -
         net(["hello"])
     net(["hello"])[0].sum().backward()
     fresh = text_file.Reader(spec, torch.device("cpu"))
-    assert torch.equal(fresh.read("hello"), text_file._reader(spec, "cpu").read("hello"))
+    assert torch.equal(fresh.read("hello"), text_file.library(spec, "cpu").features("hello"))
 
 
 def test_pool_cut_and_empty_batch(t5: str, clip: tuple[str, str]) -> None:
@@ -138,3 +137,62 @@ def test_mistakes(t5: str, clip: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"not read at all")
     with pytest.raises(ValueError, match="no readable safetensors"):
         T5(folder=str(tmp_path), tokenizer=t5).build(())(["a"])
+
+
+def test_filled_up_with_zeros_that_are_looked_at(t5: str) -> None:
+    """As Wan was trained: the features of the text itself, then zeros up to the full length, none of them masked."""
+    module = transformers.T5EncoderModel.from_pretrained(t5)
+    spec = T5(folder=t5, width=0, max_length=9, fill=True)
+    net = spec.build(())
+    features, mask = net(["push", ""])
+    with torch.no_grad():
+        expected = module(input_ids=torch.tensor([[3, 19, 24, 22, 11, 1]])).last_hidden_state[0]
+    torch.testing.assert_close(features[0, :6], expected)
+    assert not features[0, 6:].any() and not features[1, 1:].any() and features[1, 0].any()
+    assert mask.all() and mask.shape == (2, 9) and spec.length == net.length == 9 and net.width == 12
+    assert not list(net.parameters()) and not net.state_dict()
+    with pytest.raises(ValueError, match="choose one"):
+        T5(folder=t5, pool=True, fill=True)
+
+
+def test_bf16_of_the_frozen_model(t5: str) -> None:
+    spec = T5(folder=t5, width=0, precision="bf16")
+    features, _ = spec.build(())(["push"])
+    exact, _ = T5(folder=t5, width=0).build(())(["push"])
+    assert features.dtype == torch.float32 and 0 < (features - exact).abs().max() < 0.05
+    with pytest.raises(ValueError, match="unknown precision 'fp8'"):
+        T5(folder=t5, precision="fp8")
+
+
+def test_features_on_disk_need_no_frozen_model(t5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = T5(folder=t5, width=0, store=str(tmp_path / "texts"))
+    first, _ = spec.build(())(["push", "open"])
+    monkeypatch.setattr(text_file, "Reader", None)
+    text_file.library.cache_clear()
+    with torch.inference_mode():
+        again, _ = spec.build(())(["open", "push"])
+    assert torch.equal(first, again.flip(0))
+    with pytest.raises(TypeError):
+        spec.build(())(["a text that nobody asked about"])
+    text_file.library.cache_clear()
+    file = text_file.library(spec, "cpu").store.path("push")
+    file.write_bytes(b"cut")
+    with pytest.raises(ValueError, match="holds no features of a text"):
+        spec.build(())(["push"])
+
+
+def test_another_network_is_another_fingerprint(t5: str, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from polyclock.encoders.text_store import fingerprint
+
+    other = tmp_path / "other"
+    shutil.copytree(t5, other)
+    assert fingerprint([t5], 77) == fingerprint([other], 77) != fingerprint([t5], 78)
+    weights = load_file(other / "model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprint([t5], 77) != fingerprint([other], 77)

@@ -11,7 +11,7 @@ from polyclock.encoders import Vector
 from polyclock.evaluate.questions import questions
 from polyclock.layout import Layout, Stream, one_of
 from polyclock.modality import Condition
-from polyclock.recipes import tiny
+from polyclock.recipes import tiny, unityvideo
 from polyclock.timesteps import Independent, Mixture, PerFrame, Shared, Task
 from worlds import CONDITIONS, MODALITIES, recipe
 
@@ -195,3 +195,17 @@ def test_a_condition_can_be_left_out_of_a_question() -> None:
     bare = found["forward"].without(["text"])
     assert bare.query == "video[1:], depth, flow | video[:1], action" and bare.conditions == ()
     assert found["policy"].without(["text"]).query == "action | -video, -depth, -flow"
+
+
+def test_tasks_over_a_slot_are_asked_word_for_word_and_prompts_are_no_input_in_question() -> None:
+    made = unityvideo(image=16, maps=("depth", "flow"))
+    found, _ = questions(made.build(), 20.0, absent={"prompt"})
+    assert {q.name: q.query for q in found} == {
+        "depth from video": "depth | video",
+        "flow from video": "flow | video",
+        "video from depth": "video | depth, text",
+        "video from flow": "video | flow, text",
+        "video and depth": "video, depth | text",
+        "video and flow": "video, flow | text",
+    }
+    assert {q.varied for q in found if q.name == "video and flow"} == {("text",)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,9 +56,9 @@ def loss(model: Net, latent: Batch, dice: Dice, *, step: int, global_size: int) 
     return parts["video"] + 0.5 * parts["action"], parts
 
 
-def save(model: nn.Module, folder: Path) -> None:
+def save(model: nn.Module, folder: Path, weights: Mapping[str, Tensor]) -> None:
     (folder / "config.json").write_text("{}")
-    save_file(model.state_dict(), folder / "model.safetensors")
+    save_file(dict(weights), folder / "model.safetensors")
 
 
 class Numbers:

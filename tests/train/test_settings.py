@@ -25,6 +25,7 @@ from polyclock.train import Training
         ({"schedule": "cosin"}, "unknown schedule 'cosin'. Did you mean 'cosine'?"),
         ({"precision": "fp16"}, "unknown precision 'fp16'."),
         ({"time_limit": 0.0}, "time_limit=0.0 must be a positive number"),
+        ({"lr_new": -1.0}, "lr_new=-1.0 must be a number of at least 0"),
         ({"factors": (("head", -1.0),)}, "factor of 'head'=-1.0 must be a number of at least 0"),
     ],
 )
@@ -50,3 +51,9 @@ def test_the_first_prefix_that_fits_is_used() -> None:
     training.check_factors(names)
     with pytest.raises(ValueError, match=r"unknown parameter prefix in factors 'backbone'. Possible: head"):
         Training(factors=(("backbone", 0.1),)).check_factors(["head.weight"])
+
+
+def test_newcomers_have_a_rate_of_their_own_where_no_prefix_fits() -> None:
+    training = Training(factors=(("embed.depth", 3.0),), lr_new=10.0)
+    assert [training.factor("head.depth", new=True), training.factor("head.video")] == [10.0, 1.0]
+    assert training.factor("embed.depth.weight", new=True) == 3.0

@@ -13,6 +13,7 @@ from ..nn.attention import Memory, Spans
 from ..nn.block import Block, Context, Modulator, Run, along, kept
 from ..nn.init import silent
 from ..nn.rope import angles
+from . import Stack
 
 SIZES = {  # width, depth, heads
     "tiny": (192, 4, 6),
@@ -26,9 +27,10 @@ SIZES = {  # width, depth, heads
 class DiT:
     """A stack of blocks. `size` picks width, depth and heads; any of them can be given instead.
 
-    `theta` is the base of the rotary frequencies, `per_second` how many position units a second is worth; without
-    `rope` nothing is rotated. `ratio` is the width of the MLP, `eps` that of the layer norms. With `qk_norm` queries
-    and keys are normalised per head. With `out` a linear map, zero at the start, follows the last modulation.
+    `theta` is the base of the rotary frequencies, `per_second` how many position units a second is worth (None: a frame
+    is one, whatever its rate); without `rope` nothing is rotated. `ratio` is the width of the MLP, `eps` that of the
+    layer norms. With `qk_norm` queries and keys are normalised per head. With `out` a linear map, zero at the start,
+    follows the last modulation.
     """
 
     size: str = "tiny"
@@ -38,7 +40,7 @@ class DiT:
     ratio: int = 4
     qk_norm: bool = True
     theta: float = 100.0
-    per_second: float = 4.0
+    per_second: float | None = 4.0
     rope: bool = True
     eps: float = 1e-5
     out: bool = False
@@ -61,7 +63,7 @@ class DiT:
         return DiTStack(self, cross, vector, beside)
 
 
-class DiTStack(nn.Module):
+class DiTStack(Stack):
     """(B, L, D) -> (B, L, D), normalised and modulated, ready for the heads."""
 
     def __init__(self, spec: DiT, cross: bool, vector: int, beside: int) -> None:
@@ -78,7 +80,7 @@ class DiTStack(nn.Module):
             silent(self.out)
 
     def ahead(self, numbers: Tensor | None) -> tuple[Tensor | None, ...]:
-        """What stands beside every c, (B, beside), through the map of each block and, last, of the final modulation."""
+        """One for each block and, last, for the final modulation."""
         modulators = [m for m in self.modules() if isinstance(m, Modulator)]  # in the order of the blocks
         return tuple(m.ahead(numbers) for m in modulators)
 
@@ -93,10 +95,6 @@ class DiTStack(nn.Module):
         memory: Memory | None = None,
         keep: Spans | None = None,
     ) -> Tensor:
-        """h (B, L, D) tokens, positions (L, 3) over time, height and width; `ahead` as the method of that name says.
-
-        With `keep` only these stretches of tokens come back: the last block computes no others.
-        """
         rope = None
         if self.spec.rope:
             a = angles(positions, self.width // self.heads, self.spec.theta)
@@ -105,7 +103,7 @@ class DiTStack(nn.Module):
             last = keep if i == self.depth - 1 else None
             h = block(h, runs, i, ahead[i], rope, mask, contexts, memory, last)
         runs = runs if keep is None else [run for _, run in kept(runs, keep)]
-        two = [self.final(r.c, ahead[-1]) for r in runs]
+        two = [self.final(r.c, r.last, ahead[-1]) for r in runs]
         norm = F.layer_norm(h, h.shape[-1:], eps=self.spec.eps)
         h = along(norm, runs, lambda v, i: v * (1 + two[i][1]) + two[i][0])
         return self.out(h) if self.spec.out else h

@@ -1,12 +1,14 @@
 """Codecs: raw data <-> latents. Importing them loads neither diffusers nor transformers."""
 
 from .chain import Chain
-from .codec import Codec, FrameByFrame
+from .codec import Codec, FrameByFrame, Frozen
 from .colours import TAB10, TAB20
 from .depth import DepthColor, DepthPlane
-from .flow import FlowColor, FlowPlanes
+from .features import Projection, Resample
+from .flow import FlowColor, FlowFrames, FlowPlanes
 from .labels import LabelPlanes, Palette
 from .pixels import Pixels
+from .points import PointPlanes
 from .relative import Relative, to_absolute, to_relative
 from .rotation import Rotation
 from .scale import Identity, MeanStd, MinMax, Quantile
@@ -23,16 +25,21 @@ __all__ = [
     "DepthColor",
     "DepthPlane",
     "FlowColor",
+    "FlowFrames",
     "FlowPlanes",
     "FrameByFrame",
+    "Frozen",
     "Identity",
     "LabelPlanes",
     "MeanStd",
     "MinMax",
     "Palette",
     "Pixels",
+    "PointPlanes",
+    "Projection",
     "Quantile",
     "Relative",
+    "Resample",
     "Rotation",
     "SkeletonPicture",
     "SurfaceColor",

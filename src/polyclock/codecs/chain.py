@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .codec import Codec, Shape
+from ..plain import to_plain
+from .codec import Codec, Frozen, Shape
 from .scale import check_finite
 
 
@@ -45,6 +48,61 @@ class Chain:
     def sample(self) -> bool:
         """Whether a part draws samples, so that `encode` needs a generator."""
         return any(getattr(codec, "sample", False) for codec in self.codecs)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a part is a frozen network, whose numbers can be kept."""
+        return any(getattr(codec, "frozen", False) for codec in self.codecs)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a part learns from pictures or maps, so that it must see some before it is used."""
+        return any(getattr(codec, "fits", False) for codec in self.codecs)
+
+    @property
+    def made(self) -> str | None:
+        """The digest of what must have made the data; None where they are raw."""
+        return getattr(self.codecs[0], "made", None)
+
+    @property
+    def _kept(self) -> tuple[tuple[Codec, ...], Frozen, tuple[Codec, ...]]:
+        """The parts before the last frozen one, that one, and those behind it."""
+        at = max((i for i, codec in enumerate(self.codecs) if getattr(codec, "frozen", False)), default=None)
+        if at is None:
+            raise ValueError("no part of the chain is a frozen network")
+        return self.codecs[:at], cast(Frozen, self.codecs[at]), self.codecs[at + 1 :]
+
+    @property
+    def framewise(self) -> bool:
+        """Whether each data frame alone makes one latent frame, as far as numbers are kept, or all the way."""
+        parts = (*self._kept[0], self._kept[1]) if self.frozen else self.codecs
+        return all(getattr(codec, "framewise", False) for codec in parts)
+
+    @property
+    def digest(self) -> str:
+        """Of the last frozen part and all before it."""
+        before, last, _ = self._kept
+        tensors: dict[str, Tensor] = {}
+        plain = [to_plain(codec, tensors, str(i)) for i, codec in enumerate(before)]
+        whole = hashlib.sha256(json.dumps(plain).encode())
+        for tensor in tensors.values():
+            whole.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return f"{whole.hexdigest()[:16]}/{last.digest}" if before else last.digest
+
+    def ahead(self, raw: Tensor) -> Tensor:
+        """Raw (B, T', *S', C') -> what the last frozen part says (B, T, *S, K)."""
+        before, last, _ = self._kept
+        for codec in before:
+            raw = codec.encode(raw)
+        return last.ahead(raw)
+
+    def finish(self, ahead: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, *S, K) -> latent (B, T, *S, C) float32."""
+        _, last, behind = self._kept
+        x = last.finish(ahead, generator)
+        for codec in behind:
+            x = codec.encode(x, generator)
+        return x
 
     def raw_shape(self, shape: Shape) -> Shape:
         """Latent (T, *S, C) -> raw (T', *S', C')."""
@@ -81,7 +139,7 @@ class Chain:
             now = arrays
             if isinstance(arrays, Iterator) and len(fitted) + 1 < len(self.codecs):
                 now, arrays = tee(arrays)
-            fitted.append(codec.fit(_encoded(tuple(fitted), now)))
+            fitted.append(codec.fit(_encoded(tuple(fitted), now) if fitted else now))
         return Chain(*fitted)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,8 +40,49 @@ class Codec(Protocol):
         ...
 
 
+@runtime_checkable
+class Frozen(Codec, Protocol):
+    """A codec with a frozen network in it, or another map that is dear to run or makes much smaller what it is given:
+    what it says can be kept, and finished later.
+
+    encode(raw, generator) is finish(ahead(raw), generator), to the bit. `frozen` says that it is one (a `Chain` has all
+    of this, whatever its parts); `framewise`, that latent frame i is made of data frame i alone, so that frames can be
+    kept one by one; `digest`, all that `ahead` depends on: weights and settings, wherever they lie.
+    """
+
+    @property
+    def frozen(self) -> bool: ...
+
+    @property
+    def framewise(self) -> bool: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def ahead(self, raw: Tensor) -> Tensor:
+        """Raw (B, T', *S', C') -> what the network says, (B, T, *S, K) float32."""
+        ...
+
+    def finish(self, ahead: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, *S, K), also a part of *S -> latent (B, T, *S, C) float32."""
+        ...
+
+
+class Column:
+    """The arrays of one column, one an episode, any number of times; `by` is the codec that made it, where one did."""
+
+    def __init__(self, read: Callable[[], Iterable[np.ndarray]], by: Codec | None = None) -> None:
+        self.by = by
+        self._read = read
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._read())
+
+
 class FrameByFrame:
-    """The part of a codec that maps each data frame to one latent frame and has nothing to fit."""
+    """The part of a codec that maps each data frame, by itself, to one latent frame and has nothing to fit."""
+
+    framewise: ClassVar[bool] = True
 
     def raw_shape(self, shape: Shape) -> Shape:
         return shape

@@ -1,19 +1,24 @@
-"""Optical flow as a picture (colour wheel or HSV) or as two planes of numbers, and pixels of motion back."""
+"""Optical flow as a picture (colour wheel or HSV) or as two planes of numbers, and pixels of motion back; and which
+frame of a pair its flow stands at."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import unknown
+from .codec import Codec, Shape
 from .colours import colour_to_hue, hue_to_colour
 from .dense import Dense
 
-RANGES = ("fixed", "clip", "frame")
+RANGES = ("fixed", "diagonal", "clip", "frame")
+FILLS = ("repeat_first", "repeat_last", "still")
 STYLES = ("wheel", "hsv")
 PARTS = ("u", "v", "occluded")
 # Middlebury's wheel (Baker et al. 2007): steps from red to yellow, to green, cyan, blue, magenta, and back to red.
@@ -66,9 +71,12 @@ class FlowColor(Dense):
     """Flow (B, T, H, W, 3) = u, v px, occluded <-> a picture (B, T, H, W, 3) in [-1, 1].
 
     style  "wheel": Middlebury's colour wheel, still is white; "hsv": hue = direction, value = length, still is black
-    range  "fixed": `reach` px have the full colour, and decoding gives px. "clip" or "frame": the longest flow of each
-           clip or frame has it; the scale is lost, decoding gives flow relative to that longest one
-    reach  px; with range="fixed", and only there
+    range  "fixed": `reach` px have the full colour, and decoding gives px; "diagonal": `reach` diagonals of the picture
+           have it, so that it means the same at every resolution (Chefer et al. 2025, eq. 5: 0.15). "clip" or "frame":
+           the longest flow of each has it; the scale is lost, decoding gives flow relative to that longest one
+    reach  px with range="fixed", a share of the diagonal with range="diagonal", and only there
+    turn   part of the circle that hues are turned by, with style="hsv": 0 draws motion to the right in red, 0.5 that to
+           the left
 
     Flow longer than the reach keeps its direction and is cut to the reach. Occlusion is not drawn: decoding gives 0.
     Exact up to rounding (1e-5 of the reach); a picture of 8 bits costs about 1 / 250 of the reach. Mixing opposite
@@ -78,29 +86,39 @@ class FlowColor(Dense):
     kind: ClassVar[str] = "flow"
     parts: ClassVar[tuple[str, ...]] = PARTS
     style: Literal["wheel", "hsv"] = "wheel"
-    range: Literal["fixed", "clip", "frame"] = "fixed"
+    range: Literal["fixed", "diagonal", "clip", "frame"] = "fixed"
     reach: float | None = None
+    turn: float = 0.0
 
     def __post_init__(self) -> None:
         for what, word, options in (("style", self.style, STYLES), ("range", self.range, RANGES)):
             if word not in options:
                 raise unknown(f"{what} of flow", word, options)
-        if (self.range == "fixed") != (self.reach is not None) or (self.reach is not None and self.reach <= 0):
+        absolute = self.range in ("fixed", "diagonal")
+        if absolute != (self.reach is not None) or (self.reach is not None and self.reach <= 0):
             raise ValueError(
                 f"range={self.range!r} with reach={self.reach}; "
-                f"possible: reach above 0 px with range='fixed', and none with range='clip' or 'frame'"
+                f"possible: reach above 0 px with range='fixed', reach above 0 of the diagonal with range='diagonal', "
+                f"and none with range='clip' or 'frame'"
             )
+        if self.turn and self.style != "hsv":
+            raise ValueError(f"turn={self.turn} with style={self.style!r}; possible: style='hsv', or turn=0")
 
     @property
     def loses(self) -> tuple[str, ...]:
-        return () if self.range == "fixed" else ("scale",)
+        return () if self.reach is not None else ("scale",)
+
+    def _reach(self, like: Tensor) -> float:
+        """Of flow or pictures (B, T, H, W, 3): px that have the full colour; 1 where the longest flow has it."""
+        whole = math.hypot(*like.shape[2:4]) if self.range == "diagonal" else 1.0
+        return whole * (self.reach or 1.0)
 
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) px -> (B, T, H, W, 3) in [-1, 1]."""
         flow = _finite(self.values(raw))
         length = flow.norm(dim=-1)
         if self.reach is not None:
-            reach = length.new_tensor(self.reach)
+            reach = length.new_tensor(self._reach(flow))
         elif length.numel():
             reach = length.amax((1, 2, 3) if self.range == "clip" else (2, 3), keepdim=True).clamp_min(1e-9)
         else:
@@ -111,7 +129,7 @@ class FlowColor(Dense):
             # differs from the published code: beyond the reach the colour stays, there it is darkened by a quarter.
             colour = 1 - strength * (1 - hue_to_colour(_wheel_to_hue(torch.atan2(-v, -u) / (2 * math.pi) + 0.5)))
         else:
-            colour = strength * hue_to_colour(torch.atan2(v, u) / (2 * math.pi))
+            colour = strength * hue_to_colour((torch.atan2(v, u) / (2 * math.pi) + self.turn) % 1)
         return colour * 2 - 1
 
     def decode(self, x: Tensor) -> Tensor:
@@ -124,8 +142,56 @@ class FlowColor(Dense):
             direction = torch.stack([angle.cos(), angle.sin()], -1)
         else:
             hue, strength = colour_to_hue(colour.clamp(0, 1))
-            direction = torch.stack([(hue * 2 * math.pi).cos(), (hue * 2 * math.pi).sin()], -1)
-        return _with_occlusion(direction * strength[..., None] * (self.reach or 1.0))
+            angle = (hue - self.turn) * 2 * math.pi
+            direction = torch.stack([angle.cos(), angle.sin()], -1)
+        return _with_occlusion(direction * strength[..., None] * self._reach(colour))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowFrames:
+    """Flow (B, T, ...) that stands at the first frame of its pair <-> the same where T - steps flows become T.
+
+    fill   "repeat_first": a flow moves to the later frame of its pair, and the first one stands for what came before;
+           so it suits a causal autoencoder, which sees frame 0 alone. "still": the same with nothing that moves there.
+           "repeat_last": flows stay, and the last one stands for those that lead out of the clip
+    steps  frames that a flow spans
+
+    Exact but for the last `steps` flows, which lead out of the clip and come back as 0.
+    """
+
+    framewise: ClassVar[bool] = False
+    fill: Literal["repeat_first", "repeat_last", "still"] = "repeat_first"
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.fill not in FILLS:
+            raise unknown("fill of frames without a flow", self.fill, FILLS)
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps} must be at least 1 frame")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def covers(self, frame: int) -> range:
+        return range(frame, frame + 1)
+
+    def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
+        return self
+
+    def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, H, W, 3) px -> the same."""
+        kept = raw[:, : -self.steps]
+        if not kept.shape[1]:
+            return torch.zeros_like(raw)
+        if self.fill == "repeat_last":
+            return torch.cat([kept, *[kept[:, -1:]] * self.steps], 1)
+        first = kept[:, :1] if self.fill == "repeat_first" else torch.zeros_like(kept[:, :1])
+        return torch.cat([*[first] * self.steps, kept], 1)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, 3) -> the same, the last `steps` flows 0."""
+        kept = x[:, : -self.steps] if self.fill == "repeat_last" else x[:, self.steps :]
+        return torch.cat([kept, torch.zeros_like(x[:, : self.steps])], 1)
 
 
 def _ends(like: Tensor) -> Tensor:

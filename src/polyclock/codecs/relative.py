@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Relative(FrameByFrame):
     state (`to_relative`) do not have this trouble. Plain subtraction: for rotations, use it on small angles only.
     """
 
+    framewise: ClassVar[bool] = False
     mode: Literal["first", "delta"] = "first"
     axes: Axes | None = None
     horizon: int | None = None

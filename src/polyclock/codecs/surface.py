@@ -13,7 +13,7 @@ from ..errors import unknown
 from .colours import VIRIDIS, along, classified, nearest_along, sharpened, table
 from .dense import Dense
 
-STYLES = ("iuv", "viridis")
+STYLES = ("iuv", "viridis", "digits")
 PARTS = ("part", "u", "v")
 CLEAN = 0.12  # levels, rms over 3 x 3 pixels: a picture that is nearer to whole levels than this is taken as it is
 
@@ -23,18 +23,19 @@ class SurfaceColor(Dense):
     """Surface (B, T, H, W, 3) = part, u, v <-> a picture (B, T, H, W, 3) in [-1, 1].
 
     style  "iuv": the three channels are part / parts, u and v (DensePose's own image, its part index spread over the
-           whole range); "viridis": the part alone as a colour, as DensePose is usually shown; u and v are lost and
+           whole range); "viridis": the part alone as a colour, as DensePose is usually shown; "digits": the part alone
+           as the three digits of `SurfacePlanes`, which are as robust as these. With the last two u and v are lost and
            come back as 0
     count  the largest part id, 24 for people; part 0 is background
 
     Exact up to rounding, also from 8 bits. The 25 levels lie close together: where a picture is not clean, decoding
     averages along edges first, and still noise of 0.05 costs parts (tests/codecs/test_surface.py has the numbers).
-    `SurfacePlanes` is far more robust where colours need not be as published.
+    `SurfacePlanes` and digits are far more robust where colours need not be as published.
     """
 
     kind: ClassVar[str] = "surface"
     parts: ClassVar[tuple[str, ...]] = PARTS
-    style: Literal["iuv", "viridis"] = "iuv"
+    style: Literal["iuv", "viridis", "digits"] = "iuv"
     count: int = 24
 
     def __post_init__(self) -> None:
@@ -44,12 +45,15 @@ class SurfaceColor(Dense):
 
     @property
     def loses(self) -> tuple[str, ...]:
-        return ("uv",) if self.style == "viridis" else ()
+        return () if self.style == "iuv" else ("uv",)
 
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, H, W, 3) in [-1, 1]. Errors: ValueError for a part above `count`."""
         values = self.values(raw)
-        level = _parts(values, self.count) / self.count
+        part = _parts(values, self.count)
+        if self.style == "digits":
+            return _digits(self.count, raw)[part.long()]
+        level = part / self.count
         if self.style == "viridis":
             return along(table(VIRIDIS, raw), level)
         return torch.cat([level[..., None], values[..., 1:].clamp(0, 1)], -1) * 2 - 1
@@ -57,6 +61,8 @@ class SurfaceColor(Dense):
     def decode(self, x: Tensor) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, H, W, 3) float32 = part, u, v."""
         x = self.picture(x)
+        if self.style == "digits":
+            return _with_uv(classified(_digits(self.count, x), x).float(), torch.zeros_like(x[..., 1:]))
         level = self._level(x)
         off = (level - level.round()).square()
         noisy = _mean_around(off).sqrt() > CLEAN
@@ -97,23 +103,24 @@ class SurfacePlanes(Dense):
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, H, W, 5) in [-1, 1]. Errors: ValueError for a part above `count`."""
         values = self.values(raw)
-        code = self._codes(raw)[_parts(values, self.count).long()]
+        code = _digits(self.count, raw)[_parts(values, self.count).long()]
         return torch.cat([code, values[..., 1:].clamp(0, 1) * 2 - 1], -1)
 
     def decode(self, x: Tensor) -> Tensor:
         """(B, T, H, W, 5) -> (B, T, H, W, 3) float32 = part, u, v."""
         x = self.picture(x)
-        part = classified(self._codes(x), x[..., :3])
+        part = classified(_digits(self.count, x), x[..., :3])
         return _with_uv(part.float(), ((x[..., 3:] + 1) / 2).clamp(0, 1))
 
-    def _codes(self, like: Tensor) -> Tensor:
-        """(count + 1, 3): the digits of each part, spread over [-1, 1]."""
-        base = 2
-        while base**3 <= self.count:
-            base += 1
-        numbers = torch.arange(self.count + 1, device=like.device)
-        digits = torch.stack([numbers // base**2, numbers // base % base, numbers % base], -1)
-        return digits.float() * (2 / (base - 1)) - 1
+
+def _digits(count: int, like: Tensor) -> Tensor:
+    """(count + 1, 3): the digits of each part, spread over [-1, 1]."""
+    base = 2
+    while base**3 <= count:
+        base += 1
+    numbers = torch.arange(count + 1, device=like.device)
+    digits = torch.stack([numbers // base**2, numbers // base % base, numbers % base], -1)
+    return digits.float() * (2 / (base - 1)) - 1
 
 
 def _check_count(count: int) -> None:

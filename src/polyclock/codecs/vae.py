@@ -6,12 +6,14 @@ needs only shapes reads config.json alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -66,15 +68,46 @@ def load(folder: str, kind: str, device: str) -> Any:
     return module.requires_grad_(False).eval().to(device)
 
 
+def weights_digest(folder: str) -> str:
+    """sha256 over config.json and the safetensors of a folder. Errors: ValueError where there is no such file."""
+    files = sorted(Path(folder).expanduser().glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no safetensors")
+    files.insert(0, files[0].with_name("config.json"))
+    stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _digest_of(stamps)
+
+
+@lru_cache(maxsize=16)
+def _digest_of(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Of the bytes of files; their sizes and times are there so that a changed file is read anew."""
+    digest = hashlib.sha256()
+    for name, size, _ in stamps:
+        digest.update(f"{Path(name).name} {size};".encode())
+        with open(name, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def _channels_first(part: Tensor) -> Tensor:
+    """(n, ..., C) -> (n, C, ...) in one layout: how a convolution rounds depends on it."""
+    return part.movedim(-1, 1).contiguous()
+
+
 def _in_parts(run: Callable[[Tensor], Tensor], values: Tensor, size: int) -> Tensor:
     """`run` on `size` rows at a time; there is at least one row."""
     return torch.cat([run(part) for part in values.split(size)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Autoencoder:
-    """What the two have in common: latent = (z - offset) / scale, with z the posterior's mode or a sample of it."""
+class _Autoencoder(ABC):
+    """What the two have in common: latent = (z - offset) / scale, with z the posterior's mode or a sample of it.
 
+    What is said ahead is the posterior: its mean, and behind it, where samples are drawn, its log variance.
+    """
+
+    frozen: ClassVar[bool] = True
     folder: str = field(metadata=PATH)
     sample: bool = False
     microbatch: int = 1
@@ -87,11 +120,30 @@ class _Autoencoder:
         if self.microbatch < 1:
             raise ValueError(f"microbatch={self.microbatch} must be at least 1")
 
+    @property
+    def digest(self) -> str:
+        """Of the weights, the config and what pictures are taken for; the same wherever the folder lies."""
+        return "/".join((type(self).__name__, weights_digest(self.folder), self.raw, str(self.sample)))
+
+    @abstractmethod
+    def _offset_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Latent = (z - offset) / scale, each () or (C,)."""
+
+    def finish(self, ahead: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The posterior (B, T, H, W, C or 2 C) -> latent (B, T, H, W, C) float32."""
+        offset, scale = self._offset_scale(ahead.device)
+        return (self._draw(ahead, generator) - offset) / scale
+
+    def _posterior(self, latents: Any) -> Tensor:
+        """(n, C, ...) mean and log variance of diffusers' posterior -> (n, ..., C or 2 C)."""
+        parts = [latents.mean, latents.logvar] if self.sample else [latents.mean]
+        return torch.cat(parts, 1).movedim(1, -1).float()
+
     def _draw(self, moments: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Mean and log variance (n, ..., 2 C) -> mode or sample (n, ..., C); noise does not depend on `microbatch`."""
-        mean, logvar = moments.chunk(2, -1)
+        """The posterior (n, ..., C or 2 C) -> mode or sample (n, ..., C); noise does not depend on `microbatch`."""
         if not self.sample:
-            return mean
+            return moments
+        mean, logvar = moments.chunk(2, -1)
         if generator is None:
             raise ValueError(f"{type(self).__name__}(sample=True) needs a generator to encode")
         noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
@@ -122,6 +174,7 @@ class VAE(_Autoencoder):
     The inverse is the decoder: close to the input for images like those the VAE was trained on, never exact.
     """
 
+    framewise: ClassVar[bool] = True
     scale: float | str | None = None
     shift: float | None = None
     microbatch: int = 16
@@ -161,24 +214,25 @@ class VAE(_Autoencoder):
         offset = torch.tensor(mean or config.get("shift_factor") or 0.0 if self.shift is None else self.shift)
         return offset.to(device), (torch.tensor(std if std and scale is None else 1.0) / by).to(device)
 
-    @torch.no_grad()
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, H / f, W / f, C) float32. Errors: ValueError where f does not divide H or W."""
+        return self.finish(self.ahead(raw), generator)
+
+    @torch.no_grad()
+    def ahead(self, raw: Tensor) -> Tensor:
+        """(B, T, H, W, 3) -> the posterior (B, T, H / f, W / f, C or 2 C) float32. Errors: those of `encode`."""
         b, frames, height, width = raw.shape[:4]
         f, channels = self.factor, self.config["latent_channels"]
         _divides(f, height, width, self)
         x = self._to_float(raw)
         if not b * frames:
-            return x.new_zeros(b, frames, height // f, width // f, channels)
+            return x.new_zeros(b, frames, height // f, width // f, (1 + self.sample) * channels)
         module = load(self.folder, "AutoencoderKL", str(raw.device))
 
-        def moments(part: Tensor) -> Tensor:
-            posterior = module.encode(part.movedim(-1, 1), return_dict=False)[0]
-            return torch.cat([posterior.mean, posterior.logvar], 1).movedim(1, -1).float()
+        def posterior(part: Tensor) -> Tensor:
+            return self._posterior(module.encode(_channels_first(part), return_dict=False)[0])
 
-        z = self._draw(_in_parts(moments, x.flatten(0, 1), self.microbatch), generator)
-        offset, scale = self._offset_scale(raw.device)
-        return ((z - offset) / scale).unflatten(0, (b, frames))
+        return _in_parts(posterior, x.flatten(0, 1), self.microbatch).unflatten(0, (b, frames))
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
@@ -214,6 +268,8 @@ class WanVAE(_Autoencoder):
     The inverse is the decoder: close to the input for videos like those the VAE was trained on, never exact.
     """
 
+    framewise: ClassVar[bool] = False
+
     @property
     def config(self) -> dict[str, Any]:
         """config.json; the weights are not touched. Errors: ValueError where time is not shrunk by 4."""
@@ -247,16 +303,20 @@ class WanVAE(_Autoencoder):
         """An episode (n, H, W, 3) -> (1, 4 k + 1, H, W, 3), as much of it as `encode` takes."""
         return array[None, : len(array) - (len(array) - 1) % 4]
 
-    def _mean_std(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _offset_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
         config = self.config
         return torch.tensor(config["latents_mean"], device=device), torch.tensor(config["latents_std"], device=device)
 
-    @torch.no_grad()
     def encode(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, 4 T - 3, H, W, 3) -> (B, T, H / f, W / f, C) float32.
 
         Errors: ValueError for another number of frames, or where f does not divide H or W.
         """
+        return self.finish(self.ahead(raw), generator)
+
+    @torch.no_grad()
+    def ahead(self, raw: Tensor) -> Tensor:
+        """(B, 4 T - 3, H, W, 3) -> the posterior (B, T, H / f, W / f, C or 2 C) float32. Errors: those of `encode`."""
         b, frames, height, width = raw.shape[:4]
         f = self.factor
         if frames % 4 != 1:
@@ -265,16 +325,14 @@ class WanVAE(_Autoencoder):
         _divides(f, height, width, self)
         x = self._to_float(raw)
         if not b:
-            return x.new_zeros(0, 1 + frames // 4, height // f, width // f, self.config["z_dim"])
+            channels = (1 + self.sample) * self.config["z_dim"]
+            return x.new_zeros(0, 1 + frames // 4, height // f, width // f, channels)
         module = load(self.folder, "AutoencoderKLWan", str(raw.device))
 
-        def moments(part: Tensor) -> Tensor:
-            posterior = module.encode(part.movedim(-1, 1), return_dict=False)[0]
-            return torch.cat([posterior.mean, posterior.logvar], 1).movedim(1, -1).float()
+        def posterior(part: Tensor) -> Tensor:
+            return self._posterior(module.encode(_channels_first(part), return_dict=False)[0])
 
-        z = self._draw(_in_parts(moments, x, self.microbatch), generator)
-        mean, std = self._mean_std(raw.device)
-        return (z - mean) / std
+        return _in_parts(posterior, x, self.microbatch)
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
@@ -283,7 +341,7 @@ class WanVAE(_Autoencoder):
         if not len(x):
             return self._from_float(x.new_zeros(0, *shape))  # type: ignore[arg-type]
         module = load(self.folder, "AutoencoderKLWan", str(x.device))
-        mean, std = self._mean_std(x.device)
+        mean, std = self._offset_scale(x.device)
 
         def videos(part: Tensor) -> Tensor:
             return self._from_float(module.decode(part.movedim(-1, 1), return_dict=False)[0].movedim(1, -1))

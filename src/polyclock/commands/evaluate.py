@@ -36,6 +36,7 @@ def run(words: Sequence[str]) -> int:
     from ..data.files import write_json
     from ..data.source import numbers
     from ..evaluate import PROBES, evaluate, show
+    from .sample import guide
 
     dataset = open_dataset(args["data"])
     apart = open_dataset(args["training"]) if args["training"] else None
@@ -69,6 +70,7 @@ def run(words: Sequence[str]) -> int:
         worlds=named(args["world"] or ""),
         starts=args["starts"],
         seed=args["seed"],
+        guides=[guide(text) for text in args["guide"]],
         about={
             "command": shlex.join(["polyclock", "evaluate", *words]),
             "model": str(found.folder),
@@ -136,13 +138,16 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--spread-steps", type=int, metavar="N", help="of the probe calibration [10; 1 likewise]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows at a time [16]")
-    parser.add_argument("--probes", metavar="NAME,..", help="consistency, horizon, calibration, or none [all of them]")
+    parser.add_argument(
+        "--probes", metavar="NAME,..", help="consistency, horizon, calibration, world, or none [all of them]"
+    )
     parser.add_argument("--probe-windows", type=int, default=16, metavar="N", help="windows that probes look at [16]")
     parser.add_argument(
         "--world", metavar="WORLD,..", help="metaworld/TASK: try other actions from the same state there [no]"
     )
     parser.add_argument("--starts", type=int, default=8, metavar="N", help="states to try them from, in each world [8]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
+    parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
     parser.add_argument("--json", action="store_true", help="print the document and nothing else")
     parser.add_argument("--out", metavar="FILE", help="where the document goes [RUN/evaluation.json]")
     parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")

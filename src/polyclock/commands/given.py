@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from ..data.cropped import cut
 from ..data.source import VIDEO_SUFFIXES, Dataset
 from ..data.video import pictures_of, read_frames
 from ..data.window import Windows
@@ -24,13 +27,16 @@ Value = np.ndarray | str
 
 
 def from_words(
-    words: Sequence[str], signals: Mapping[str, Signal], spans: Mapping[str, int], start: float
-) -> dict[str, Value]:
+    words: Sequence[str], signals: Mapping[str, Signal], spans: Mapping[str, int], start: float, cover: bool = False,
+    later: float = 0.0,
+) -> dict[str, Value]:  # fmt: skip
     """`NAME=FILE`, `NAME=FILE@SECONDS` or `NAME=sentence` -> raw values (b, T', *S, C), b = 1 where a file has no b.
 
     spans[name]: frames that the query gives of it, where that may be fewer than all. start: seconds into a video of its
-    first frame, where the word does not say. Errors: `ValueError` for a name that the query does not take, a file that
-    is not there, of a kind that cannot be read, too short, or of another shape.
+    first frame, where the word does not say. cover: pictures of another shape than the model's are cut in their middle;
+    else they are stretched, as training reads a data set. later: seconds by which all videos begin later. Errors:
+    `ValueError` for a name that the query does not take, a file that is not there, of a kind that cannot be read, too
+    short, or of another shape.
     """
     values: dict[str, Value] = {}
     for word in words:
@@ -41,8 +47,25 @@ def from_words(
             raise unknown("name in --given for this query", name, signals)
         if name in values:
             raise ValueError(f"--given {name} stands there twice")
-        values[name] = _read(name, text, signals[name], spans.get(name), start)
+        values[name] = _read(name, text, signals[name], spans.get(name), start, cover, later)
     return values
+
+
+def windows_in(words: Sequence[str], signals: Mapping[str, Signal], start: float) -> tuple[float, int]:
+    """(seconds that a window of the given videos lasts, how many of them, one after the other, their files hold).
+
+    Errors: ValueError where no video is given.
+    """
+    found = []
+    for name, _, text in (word.partition("=") for word in words):
+        file, begin = _split_time(text, start)
+        if name in signals and Path(file).suffix.lower() in VIDEO_SUFFIXES and Path(file).is_file():
+            seconds, period = _times(Path(file))
+            lasts = int(signals[name].shape[0] or 0) / (signals[name].rate or 1 / period)
+            found.append((lasts, int((seconds[-1] + period - begin) / lasts + 1e-6)))
+    if not found:
+        raise ValueError("several windows need a video given as a file, --given NAME=CLIP.mp4")
+    return max(lasts for lasts, _ in found), min(count for _, count in found)
 
 
 def from_window(dataset: Dataset, episode: int, at: float, signals: Mapping[str, Signal]) -> dict[str, Value]:
@@ -60,9 +83,10 @@ def from_window(dataset: Dataset, episode: int, at: float, signals: Mapping[str,
     return {n: v if isinstance(v, str) else v[None] for n, v in found.items()}
 
 
-def _read(name: str, text: str, signal: Signal, span: int | None, start: float) -> Value:
+def _read(name: str, text: str, signal: Signal, span: int | None, start: float, cover: bool, later: float) -> Value:
     """One value of `--given`."""
     text, begin = _split_time(text, start)
+    begin += later
     path = Path(text)
     suffix = path.suffix.lower()
     if signal.kind == "text":
@@ -73,9 +97,9 @@ def _read(name: str, text: str, signal: Signal, span: int | None, start: float) 
     if not path.is_file():
         raise ValueError(f"--given {name}: {path} is not there")
     if suffix in VIDEO_SUFFIXES:
-        return _clip(name, path, signal, span, begin)[None]
+        return _clip(name, path, signal, span, begin, cover)[None]
     if suffix in PICTURES:
-        return _picture(path, signal)[None]
+        return _picture(path, signal, cover)[None]
     array = _array(name, path) if suffix in ARRAYS else _table(name, path)
     return _shaped(name, path, array, signal)
 
@@ -89,11 +113,43 @@ def _size(signal: Signal, height: int, width: int) -> tuple[int, int]:
     return int(signal.shape[1] or height), int(signal.shape[2] or width)
 
 
-def _clip(name: str, path: Path, signal: Signal, span: int | None, begin: float) -> np.ndarray:
-    """(T', H, W, C): the pictures nearest to `begin`, `begin` + 1 / rate, ...; or the span's alone."""
+def _times(path: Path) -> tuple[np.ndarray, float]:
+    """Seconds of each picture of a file after its first, and those between two."""
     pictures = pictures_of(path)
     seconds = (pictures.pts - pictures.pts[0]) * float(pictures.tick)
-    period = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+    return seconds, float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+
+
+def _whole(signal: Signal, height: int, width: int, cover: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(H, W) that whole pictures are resized to, and (h, w) of it that are kept, in the middle.
+
+    A size that the signal leaves open stays; then it is the model's view that resizes and cuts.
+    """
+    size = _size(signal, height, width)
+    shape = size[1] / size[0] * height / width
+    if abs(shape - 1) < 0.02:
+        return size, size
+    if not cover:
+        warnings.warn(
+            f"pictures of {height} x {width} are stretched to {size[0]} x {size[1]}, as training reads a data set; "
+            "--fit cover cuts their middle out instead",
+            stacklevel=2,
+        )
+        return size, size
+    inner = cut((height, width), Fraction(size[1], size[0]))
+    return (round(size[0] * height / inner[0]), round(size[1] * width / inner[1])), size
+
+
+def _middle(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(n, H, W, C) -> (n, *size, C)."""
+    top, left = (pictures.shape[1] - size[0]) // 2, (pictures.shape[2] - size[1]) // 2
+    return np.ascontiguousarray(pictures[:, top : top + size[0], left : left + size[1]])
+
+
+def _clip(name: str, path: Path, signal: Signal, span: int | None, begin: float, cover: bool) -> np.ndarray:
+    """(T', H, W, C): the pictures nearest to `begin`, `begin` + 1 / rate, ...; or the span's alone."""
+    pictures = pictures_of(path)
+    seconds, period = _times(path)
     count, rate = int(signal.shape[0] or 0), signal.rate or 1 / period
     due = begin + np.arange(count) / rate
     there = due <= seconds[-1] + period / 2
@@ -106,10 +162,11 @@ def _clip(name: str, path: Path, signal: Signal, span: int | None, begin: float)
             f"{begin:g} s on are needed"
         )
     ranks = [int(np.abs(seconds - t).argmin()) for t in due[:count]]
-    return read_frames(path, ranks, size=_size(signal, pictures.height, pictures.width))
+    whole, kept = _whole(signal, pictures.height, pictures.width, cover)
+    return _middle(read_frames(path, ranks, size=whole), kept)
 
 
-def _picture(path: Path, signal: Signal) -> np.ndarray:
+def _picture(path: Path, signal: Signal, cover: bool) -> np.ndarray:
     """(T', H, W, C): a picture stands for every frame; it is made smaller by averaging areas."""
     from PIL import Image, UnidentifiedImageError
 
@@ -118,10 +175,10 @@ def _picture(path: Path, signal: Signal) -> np.ndarray:
             picture = image.convert("L" if signal.shape[-1] == 1 else "RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a picture: {error}") from None
-    height, width = _size(signal, picture.height, picture.width)
+    (height, width), kept = _whole(signal, picture.height, picture.width, cover)
     how = Image.Resampling.BOX if width < picture.width else Image.Resampling.BILINEAR
     array = np.asarray(picture.resize((width, height), how)).reshape(1, height, width, -1)
-    return np.repeat(array, int(signal.shape[0] or 1), 0)
+    return np.repeat(_middle(array, kept), int(signal.shape[0] or 1), 0)
 
 
 def _array(name: str, path: Path) -> np.ndarray:

@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.encode import VideoCodec, encode_video
 from ..data.files import replacing
 
+if TYPE_CHECKING:
+    from ..model import WorldModel
+
 SIDE = 128  # pixels that a small picture is enlarged to, so that it can be looked at
 MARGIN = 2
+MAPS = ("depth", "flow", "segmentation", "surface")
 
 
-def write(folder: Path, name: str, values: np.ndarray, rate: float | None) -> list[Path]:
-    """values (B, T', *S, C) -> NAME.npz, and for pictures NAME.mp4 and NAME.png (samples down, frames across)."""
+def drawn(model: WorldModel, name: str, values: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Raw values (B, T', *S, C) of a modality -> pictures uint8 (B, T', H, W, 3) and what their colours mean.
+
+    None where they are numbers without a picture. All samples and frames share one range of colours.
+    """
+    import torch
+
+    from ..codecs.skeleton import SkeletonPicture
+    from ..data import colours
+    from ..evaluate.kinds import kinds_of
+
+    kind, codec = kinds_of(model)[name], model.codec(name)
+    first = getattr(codec, "codecs", (codec,))[0]
+    if kind in MAPS:
+        pictures, legend = colours.paint(kind, values.reshape(-1, *values.shape[2:]))
+        if getattr(first, "alignment", "none") != "none":
+            legend = "red is near, violet far, black unknown; the depth is relative"
+        return pictures.reshape(*values.shape[:2], *pictures.shape[1:]), legend
+    if kind == "skeleton" and isinstance(first, SkeletonPicture):
+        zoom = max(1, round(SIDE / max(first.size)))
+        larger = replace(
+            first, size=(first.size[0] * zoom, first.size[1] * zoom), frame=first.frame or first.size,
+            radius=first.radius * zoom, width=first.width * zoom,
+        )  # fmt: skip
+        light = larger.encode(torch.from_numpy(np.ascontiguousarray(values, np.float32)))
+        return ((light.clamp(-1, 1) + 1) * 127.5).round().byte().numpy(), "one colour for each joint"
+    return as_pictures(values), ""
+
+
+def write(
+    folder: Path, name: str, values: np.ndarray, rate: float | None, pictures: np.ndarray | None = None
+) -> list[Path]:
+    """values (B, T', *S, C) -> NAME.npz, and of pictures NAME.mp4 and NAME.png (samples down, frames across).
+
+    pictures: uint8 (B, T', H, W, 3) that show the values; None: the values, where they are pictures.
+    """
     paths = [folder / f"{name}.npz"]
     with replacing(paths[0]) as aside, aside.open("wb") as file:
         np.savez_compressed(file, values=values)
-    pictures = as_pictures(values)
+    pictures = as_pictures(values) if pictures is None else pictures
     if pictures is None:
         return paths
     pictures = enlarged(pictures)

@@ -31,7 +31,21 @@ DIR gets ledger.jsonl (a line an episode), rollout.json, clips/ and grid.mp4. Th
 stopped: episodes that stand in the ledger are not played again."""
 WORDS = ("expert", "still", "random")  # RUN where no model acts
 OF_A_MODEL = (
-    *("query", "execute", "steps", "set", "guide", "overlap", "delay", "plan", "goal", "within", "imagine", "track"),
+    *(
+        "query",
+        "execute",
+        "steps",
+        "solver",
+        "set",
+        "guide",
+        "overlap",
+        "delay",
+        "plan",
+        "goal",
+        "within",
+        "imagine",
+        "track",
+    ),
     *("checkpoint", "device", "code"),
 )
 
@@ -100,6 +114,7 @@ def _parser() -> Parser:
     parser.add_argument("--query", metavar="QUERY", help="wanted | given [the model's policy question]")
     parser.add_argument("--execute", type=int, metavar="N", help="actions taken of each answer [4]")
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
+    parser.add_argument("--solver", choices=("euler", "heun", "dpm++", "unipc"), help="that walks them [euler]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
     parser.add_argument(
@@ -166,6 +181,7 @@ def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
     settings = {
         "execute": 4 if args["execute"] is None else args["execute"],
         "steps": args["steps"],
+        "solver": args["solver"] or "euler",
         "seed": args["seed"],
         "guides": [guide(text) for text in args["guide"]],
         "overlap": args["overlap"],

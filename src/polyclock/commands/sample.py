@@ -22,8 +22,9 @@ TEXT = """Ask a run, or a model folder, a query: "action | video[:2], text".
 --given NAME=FILE takes a video (its frames at the modality's rate, from --start or FILE@SECONDS on), a picture (it
 stands for every frame), .npy or .npz, .json or .csv with numbers; for a text, a .txt file or the sentence itself.
 --data PATH --episode N --at SECONDS gives everything that the query needs from a data set; --given goes before it.
-DIR gets NAME.npz (array "values", one row per sample), and for pictures NAME.mp4 and NAME.png."""
-GUIDE_KEYS = ("weight", "drop", "scope", "interval", "fill")
+DIR gets NAME.npz (array "values", one row per sample, in the units of the data: metres, pixels, ids), NAME.mp4 and
+NAME.png to look at, and query.json."""
+GUIDE_KEYS = ("weight", "drop", "scope", "interval", "fill", "every")
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,33 +33,61 @@ def run(words: Sequence[str]) -> int:
     found = run_folder.find(args["run"], args["checkpoint"])
     model = run_folder.load(found, args["device"], args["code"])
 
+    import numpy as np
     import torch
 
     from ..query import Query
+    from ..schedulers import walk
     from ..solver import sample
     from . import outputs
 
     query = Query.parse(args["query"]).bind(**bindings(args["set"]))
     guides = [guide(text) for text in args["guide"]]
-    values = _batched(_values(model, query, args), args["count"])
-    tensors: dict[str, Any] = {n: v if isinstance(v, list) else torch.from_numpy(v) for n, v in values.items()}
-    answer = sample(
-        model,
-        query,
-        steps=args["steps"],
-        seed=args["seed"],
-        size=args["count"],
-        guides=guides,
-        strict=args["strict"],
-        **tensors,
-    )
+    answers: dict[str, list[np.ndarray]] = {}
+    for number, later in enumerate(_windows(model, query, args)):
+        values = _batched(_values(model, query, args, later), args["count"])
+        tensors: dict[str, Any] = {n: v if isinstance(v, list) else torch.from_numpy(v) for n, v in values.items()}
+        found_here = sample(
+            model,
+            query,
+            **walk(args["solver"], args["steps"], model, query),
+            seed=args["seed"] + number,
+            size=args["count"],
+            guides=guides,
+            strict=args["strict"],
+            **tensors,
+        )
+        for name, value in found_here.items():
+            answers.setdefault(name, []).append(value.cpu().numpy())
     folder, signals = Path(args["out"]), model.recipe.signals()
-    note = {k: args[k] for k in ("query", "set", "guide", "steps", "seed", "count", "given", "data", "episode", "at")}
-    paths = [
-        outputs.write_note(folder, note | {"model": str(found.folder), "sha256": found.sha256, "step": found.step})
-    ]
-    for name, value in answer.items():
-        paths += outputs.write(folder, name, value.cpu().numpy(), signals[name].rate)
+    note = {
+        k: args[k]
+        for k in (
+            "query",
+            "set",
+            "guide",
+            "steps",
+            "solver",
+            "seed",
+            "count",
+            "given",
+            "fit",
+            "windows",
+            "data",
+            "episode",
+            "at",
+        )
+    }
+    whole = {name: np.concatenate(parts, 1) for name, parts in answers.items()}
+    shown = {name: outputs.drawn(model, name, values) for name, values in whole.items()}
+    note |= {"model": str(found.folder), "sha256": found.sha256, "step": found.step}
+    note["answers"] = {
+        name: {"shape": list(values.shape), "rate": signals[name].rate, "colours": shown[name][1]}
+        for name, values in whole.items()
+    }
+    paths = [outputs.write_note(folder, note)]
+    for name, values in whole.items():
+        paths += outputs.write(folder, name, values, signals[name].rate, shown[name][0])
     print(f"model {found}")
     for path in paths:
         print(f"wrote {path}")
@@ -72,16 +101,27 @@ def _parser() -> Parser:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--given", action="append", default=[], metavar="NAME=FILE", help="a value; may be repeated")
     parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where videos begin [0]")
+    parser.add_argument(
+        "--fit", choices=("stretch", "cover"), default="stretch",
+        help="pictures of another shape than the model's: stretch them, or cut their middle out [stretch]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--windows", default="1", metavar="N",
+        help="ask again for what follows in the given videos, N times, or `all` that they hold [1]",
+    )  # fmt: skip
     parser.add_argument("--data", metavar="PATH", help="a data set to take what is given from")
     parser.add_argument("--episode", type=int, metavar="N", help="of --data [its last]")
     parser.add_argument("--at", type=float, default=0.0, metavar="SECONDS", help="time in the episode [0]")
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
+    parser.add_argument(
+        "--solver", choices=("euler", "heun", "dpm++", "unipc"), default="euler", help="that walks them [euler]"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--count", type=int, default=1, metavar="B", help="samples [1]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
     parser.add_argument(
         "--guide", action="append", default=[], metavar="weight=2,drop=text",
-        help="guidance: weight, drop, scope, interval, fill; several names or numbers with a +",
+        help="guidance: weight, drop, scope, interval, fill, every; several names or numbers with a +",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse a query that was not trained")
     parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
@@ -115,11 +155,15 @@ def guide(text: str) -> Guide:
         raise ValueError(f"--guide {text!r} must have a weight and what it drops, such as weight=2,drop=text")
     try:
         parts["weight"] = float(parts["weight"])
+        if "every" in parts:
+            parts["every"] = int(parts["every"])
         if "interval" in parts:
             low, high = parts["interval"].split("+")
             parts["interval"] = (float(low), float(high))
     except ValueError:
-        raise ValueError(f"--guide {text!r}: weight is a number, interval two, such as interval=0.2+0.9") from None
+        raise ValueError(
+            f"--guide {text!r}: weight is a number, interval two, such as interval=0.2+0.9, every whole"
+        ) from None
     return Guide(**parts)
 
 
@@ -140,21 +184,43 @@ def needed(model: WorldModel, query: Query) -> tuple[list[str], dict[str, int]]:
     return [*spans, *query.given_conditions(model.conditions)], spans
 
 
-def _values(model: WorldModel, query: Query, args: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
+def _windows(model: WorldModel, query: Query, args: Mapping[str, Any]) -> list[float]:
+    """Seconds after the beginning at which the query is asked. Errors: more windows than the given videos hold."""
+    from . import given
+
+    if args["windows"] == "1":
+        return [0.0]
+    if args["windows"] != "all" and not args["windows"].isdigit():
+        raise ValueError(f"--windows {args['windows']!r} must be a number, or all")
+    names, _ = needed(model, query)
+    every = model.recipe.signals()
+    lasts, most = given.windows_in(args["given"], {n: every[n] for n in names}, args["start"])
+    count = max(most, 1) if args["windows"] == "all" else int(args["windows"])
+    if not 1 <= count <= max(most, 1):
+        raise ValueError(
+            f"--windows {count}: the given videos hold {most} windows of {lasts:.2f} s, one after the other"
+        )
+    return [k * lasts for k in range(count)]
+
+
+def _values(
+    model: WorldModel, query: Query, args: Mapping[str, Any], later: float = 0.0
+) -> dict[str, np.ndarray | str]:
     """Everything that is given, from files and the data set. Errors: a name that neither gives."""
     from . import given
 
     names, spans = needed(model, query)
     every = model.recipe.signals()
     signals = {n: every[n] for n in names}
-    values = given.from_words(args["given"], signals, spans, args["start"])
+    cover = args["fit"] == "cover"
+    values = given.from_words(args["given"], signals, spans, args["start"], cover, later)
     rest = {n: s for n, s in signals.items() if n not in values}
     if args["data"] and rest:
         from ..data import open_dataset
 
         dataset = open_dataset(args["data"])
         episode = dataset.episodes[-1].index if args["episode"] is None else args["episode"]
-        values |= given.from_window(dataset, episode, args["at"], rest)
+        values |= given.from_window(dataset, episode, args["at"] + later, rest)
     for name in rest:
         if name not in values:
             source = f"{args['data']} has no column {rest[name].key!r}; " if args["data"] else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import flags
 from ..errors import unknown
@@ -16,8 +17,9 @@ from . import run_folder
 from .recipe_word import find_recipe, own_recipes
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Source, Windows
+    from ..data import Dataset, Windows
     from ..recipe import Recipe
+    from ..train.sources import Sources
 
 USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
 TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
@@ -36,10 +38,17 @@ class Setup:
     data         a data set of a format in docs/data.md; what its files do not say goes behind it: PATH?fps=20&flip=all
     also         a second data set, of which the model learns what it has: films without actions, say
     also_share   of the samples that come from the second data set; none: as many as it has windows
+    stages       what is learnt from in turn, and for how many steps: data, also or all, less modalities, such as
+                 all-segmentation-skeleton=1000,all=4000; none: all the time all
+    shares       of modalities of which a sample brings one, such as depth=1,segmentation=2; one without a share has 1,
+                 and what has none of them is "none"
     out          folder of the run
     hold_out     episodes to validate on, such as 3,7-9; last: the last one; none: train on all
     stride       data frames from one training window to the next
     cache        decode the cameras once, at the recipe's size, into RUN/cache
+    latents      a folder to keep what frozen autoencoders say of the targets, computed once; several runs may share it;
+                 none: the one that `polyclock annotate --for` left beside the data, or they run in every step
+    latents_as   numbers that are kept there: float32, float16
     device       cpu, cuda, cuda:1; none: a GPU if there is one
     tensorboard  write TensorBoard events too
     """
@@ -48,9 +57,13 @@ class Setup:
     out: str
     also: str | None = None
     also_share: float | None = None
+    stages: tuple[tuple[str, int], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
     hold_out: str = "last"
     stride: int = 1
     cache: bool = True
+    latents: str | None = None
+    latents_as: Literal["float32", "float16"] = "float32"
     device: str | None = None
     tensorboard: bool = False
 
@@ -67,6 +80,7 @@ def run(words: Sequence[str]) -> int:
     setup, training = flags.settings(Setup, given), flags.settings(Training, given)
 
     from ..data import open_dataset
+    from ..interop.expanded import Base
     from ..train import loop
     from ..train.job import recipe_job
 
@@ -86,23 +100,29 @@ def run(words: Sequence[str]) -> int:
         check_columns(recipe, dataset)
         recipe = recipe.fit(kept)
     more = open_dataset(setup.also) if setup.also else None
+    setup = beside_data(setup, recipe, dataset)
     if setup.cache:
-        dataset = _cached(dataset, recipe, Path(setup.out) / "cache")
+        dataset = _cached(dataset, recipe, setup)
         kept, held_out = split(dataset, setup.hold_out)
-        more = more and _cached(more, recipe, Path(setup.out) / "cache")
-    windows, validation = _windows(kept, recipe, setup.stride), _windows(held_out, recipe, setup.stride)
-    beside = _windows(more, recipe, setup.stride)
+        more = more and _cached(more, recipe, setup)
+    ahead = Ahead(setup, recipe)
+    windows, validation = ahead.windows(dataset, kept), ahead.windows(dataset, held_out, training=False)
+    beside = None if more is None else ahead.windows(more, more)
     assert windows is not None
     check_answerable(recipe, windows)
-    which = which_data(windows, validation, setup.stride)
-    source: Source = windows
+    which = which_data(windows, validation, setup.stride) | ahead.facts
+    sources = learnt_from(recipe, windows, beside, setup, training.seed)
+    which |= {"stages": [list(s) for s in setup.stages]} if setup.stages else {}
+    which |= {"shares": dict(setup.shares)} if setup.shares else {}
     if beside is not None:
         check_required(recipe, beside)
-        source = mixed(windows, beside, setup.also_share, training.seed)
         which["also"] = {"fingerprint": beside.dataset.fingerprint, "share": setup.also_share, "windows": len(beside)}
     elif setup.also_share is not None:
         raise ValueError("--also-share says how much comes from the data set that --also names; there is none")
-    job = recipe_job(recipe, source, validation, data=which, weights=weights)
+    source = sources.staged(setup.stages, training.steps, training.accumulate)
+    later = validation and replace(sources, sets={"data": validation}, weights={}).source()
+    begin = None if recipe.base is None or before else Base(recipe.base)
+    job = recipe_job(recipe, source, later, data=which, weights=weights, begin=begin)
     if _first():
         _show(words[0], own, arguments, origin, recipe, training, windows, validation, beside)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
@@ -182,28 +202,91 @@ def _first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _cached(dataset: Dataset, recipe: Recipe, folder: Path) -> Dataset:
-    from ..data import Cached
+def beside_data(setup: Setup, recipe: Recipe, dataset: Dataset) -> Setup:
+    """The setup with the folder of latents that lies beside the data, where none is named and the recipe can use it."""
+    from ..train.ahead import kept_names
 
+    folder = getattr(dataset, "latents", None)
+    if setup.latents is not None or folder is None or not kept_names(recipe):
+        return setup
+    if _first():
+        print(f"targets are read from {folder}", flush=True)
+    return replace(setup, latents=str(folder))
+
+
+def _cached(dataset: Dataset, recipe: Recipe, setup: Setup) -> Dataset:
+    """Cameras in memory, at the recipe's size; those that are read as latents are left out."""
+    from ..data import Cached
+    from ..train.ahead import kept_names
+
+    folder, ahead = Path(setup.out) / "cache", kept_names(recipe) if setup.latents is not None else ()
+    wanted = {n: s for n, s in recipe.signals().items() if n not in ahead}
+    if not any(s.kind == "video" for s in wanted.values()):
+        return dataset
     if _first() and not folder.is_dir():
         print(f"decoding the cameras once, into {folder}", flush=True)
-    return Cached(dataset, recipe.signals(), folder)
+    return Cached(dataset, wanted, folder)
 
 
-def _windows(dataset: Dataset | None, recipe: Recipe, stride: int) -> Windows | None:
-    from ..data import Windows
+@dataclass(frozen=True)
+class Ahead:
+    """Windows over data sets, with what frozen networks say of their frames encoded ahead where the run asks for it."""
 
-    return None if dataset is None else Windows(dataset, recipe.signals(), stride)
+    setup: Setup
+    recipe: Recipe
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain data that a resumed run must agree with."""
+        return {} if self.setup.latents is None else {"ahead": self.setup.latents_as}
+
+    def windows(self, whole: Dataset, part: Dataset | None, training: bool = True) -> Windows | None:
+        """Over a part of a data set; None where there is none."""
+        from ..data import Windows
+        from ..train.ahead import encoded_ahead
+
+        setup = self.setup
+        if part is None:
+            return None
+        ahead = {}
+        if setup.latents is not None:
+            ahead = encoded_ahead(
+                self.recipe,
+                whole,
+                [e.index for e in part.episodes],
+                setup.latents,
+                training=training,
+                stride=setup.stride,
+                precision=setup.latents_as,
+                device=setup.device,
+                tell=progress() if _first() else None,
+            )
+        return Windows(part, self.recipe.signals(), setup.stride, ahead)
 
 
-def mixed(windows: Windows, beside: Windows, share: float | None, seed: int) -> Source:
-    """Both data sets as one, with a share of the samples from the second. Errors: a share outside (0, 1)."""
-    from ..data import Mixture
+def progress() -> Callable[[str], object]:
+    """Prints at most a line in ten seconds."""
+    last = 0.0
 
-    share = len(beside) / (len(windows) + len(beside)) if share is None else share
-    if not 0 < share < 1:
+    def tell(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            print(text, flush=True)
+
+    return tell
+
+
+def learnt_from(recipe: Recipe, windows: Windows, beside: Windows | None, setup: Setup, seed: int) -> Sources:
+    """One data set, or both with a share of the samples from the second. Errors: a share outside (0, 1)."""
+    from ..train.sources import Sources
+
+    share = setup.also_share
+    if share is not None and not 0 < share < 1:
         raise ValueError(f"--also-share {share:g} must lie between 0 and 1")
-    return Mixture([(1 - share, windows), (share, beside)], seed=seed)
+    sets = {"data": windows} | ({} if beside is None else {"also": beside})
+    weights = {} if share is None else {"data": 1 - share, "also": share}
+    return Sources(recipe=recipe, sets=sets, weights=weights, shares=dict(setup.shares), seed=seed)
 
 
 def check_required(recipe: Recipe, windows: Windows) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from .cache import Cached
+from .choices import one_each
 from .collate import collate
+from .latents import Latents
 from .loader import Loader
 from .mixture import Mixture
 from .opening import open_dataset
 from .source import Dataset, Episode, Facts, Sample, Source, UntidyData
+from .stages import Stages
 from .window import Windows
 
 __all__ = [
@@ -15,12 +18,15 @@ __all__ = [
     "Dataset",
     "Episode",
     "Facts",
+    "Latents",
     "Loader",
     "Mixture",
     "Sample",
     "Source",
+    "Stages",
     "UntidyData",
     "Windows",
     "collate",
+    "one_each",
     "open_dataset",
 ]

@@ -69,7 +69,7 @@ class Cached(Around):
         name = hashlib.sha256(f"{self.dataset.fingerprint}/{key}/{size}".encode()).hexdigest()[:32]
         path = Path(folder) / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with alone(path.parent):
             if not path.is_file():
                 self._write(path, key, size, shape, dtype, workers)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -117,7 +117,7 @@ class Cached(Around):
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Of several processes one decodes, and the others find it done; without locks each decodes for itself."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -10,19 +10,21 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..modality import Signal
-from .source import Sample
+from .source import Ahead, Sample
 
 
 def collate(samples: Sequence[Sample], index: Sequence[int], signals: Mapping[str, Signal]) -> Batch:
     """Stack samples; `index` (B,) are their places in the global batch. Every name of `signals` is a key.
 
-    Videos stay uint8 (16-bit planes become int32), vectors float32, sentences a list of str. Where no sample has a
-    name its values are (0, T', *S, C'), a size that is not known counting as 1.
+    Videos stay uint8 (16-bit planes become int32), vectors float32, sentences a list of str; what was encoded ahead
+    stays as it is kept and is named in `Batch.ahead`. Where no sample has a name its values are (0, T', *S, C'), a size
+    that is not known counting as 1.
     Errors: ValueError naming the sample and the signal whose shape is not the one of the others or of the signal.
     """
     values: dict[str, Tensor | list[str]] = {}
     rows: dict[str, Tensor] = {}
     valid: dict[str, Tensor] = {}
+    ahead = set()
     for name, signal in signals.items():
         have = [j for j, sample in enumerate(samples) if name in sample.values]
         rows[name] = torch.tensor(have, dtype=torch.int64)
@@ -35,10 +37,25 @@ def collate(samples: Sequence[Sample], index: Sequence[int], signals: Mapping[st
             values[name] = torch.zeros(0, *(1 if n is None else n for n in signal.shape), dtype=dtype)
             valid[name] = torch.zeros(0, frames, dtype=torch.bool)
             continue
-        values[name] = _stack(name, signal, [samples[j] for j in have])
+        if any(isinstance(samples[j].values[name], Ahead) for j in have):
+            values[name] = _stack_ahead(name, [samples[j] for j in have])
+            ahead.add(name)
+        else:
+            values[name] = _stack(name, signal, [samples[j] for j in have])
         masks = [samples[j].valid.get(name, np.ones(frames, bool)) for j in have]
         valid[name] = torch.from_numpy(np.stack(masks))
-    return Batch(torch.tensor(list(index), dtype=torch.int64), values, rows, valid)
+    return Batch(torch.tensor(list(index), dtype=torch.int64), values, rows, valid, frozenset(ahead))
+
+
+def _stack_ahead(name: str, samples: Sequence[Sample]) -> Tensor:
+    """(b, V, T, *S, K). Errors: a sample whose values are raw, or kept in another shape."""
+    found = [s.values[name] for s in samples]
+    arrays = [value.numbers for value in found if isinstance(value, Ahead)]
+    for value, sample in zip(found, samples, strict=True):
+        if not isinstance(value, Ahead) or value.numbers.shape != arrays[0].shape:
+            here = value.numbers.shape if isinstance(value, Ahead) else "raw values"
+            raise ValueError(f"{sample.where}: of {name} there are {here}, of others {arrays[0].shape} encoded ahead")
+    return torch.from_numpy(np.stack(arrays))
 
 
 def _stack(name: str, signal: Signal, samples: Sequence[Sample]) -> Tensor:

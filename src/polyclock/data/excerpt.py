@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codecs.codec import Codec
 from ..errors import unknown
 from .source import Around, Dataset, Facts, numbers
 
@@ -52,6 +53,15 @@ class Excerpt(Around):
     def fingerprint(self) -> str:
         said = json.dumps([self.dataset.fingerprint, sorted(self.hidden), sorted((self.names or {}).items())])
         return hashlib.sha256(said.encode()).hexdigest()
+
+    def made_by(self, key: str) -> Codec | None:
+        """The codec that made a column before it was stored; None: it is raw."""
+        column = self._stored(key)
+        return None if column is None else super().made_by(column)
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on, whatever it is called."""
+        return super().fingerprint_of(self._stored(key) or key)
 
     @property
     def dense(self) -> dict[str, dict[str, Any]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ASIDE = ".partial"
 
@@ -65,6 +68,21 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of rows (n,) of a memory-mapped array.
+
+    Rows that lie together are asked of the disk in one go: page by page a disk is an order of magnitude slower
+    (`benchmarks/store.py`, cold).
+    """
+    mapped, advice = getattr(array, "_mmap", None), getattr(mmap, "MADV_WILLNEED", None)
+    if len(rows) and mapped is not None and advice is not None:
+        first, last, size = int(rows.min()), int(rows.max()) + 1, array[:1].nbytes
+        begin = (array.offset + first * size) // mmap.PAGESIZE * mmap.PAGESIZE  # type: ignore[attr-defined]
+        if last - first < 4 * len(rows):
+            mapped.madvise(advice, begin, array.offset + last * size - begin)  # type: ignore[attr-defined]
+    return np.asarray(array[rows])
 
 
 def write_json(path: Path, value: Any) -> None:

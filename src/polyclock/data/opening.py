@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import annotation, cropped
 from . import excerpt as excerpts
-from .formats import folder, lerobot, rlds, robomimic, zarr_buffer
-from .formats.options import divide, make_options
+from .formats import annotated, folder, lerobot, rlds, robomimic, zarr_buffer
+from .formats.options import Options, divide, make_options
 from .formats.recordings import Recordings, Store
 from .source import TABLE_SUFFIXES, VIDEO_SUFFIXES, Dataset
 
@@ -21,13 +22,14 @@ STORES: tuple[tuple[Callable[[Path], bool], tuple[str, ...], Callable[..., Store
 MARKS = ("meta/info.json", "dataset_info.json", "meta/episode_ends/.zarray")
 POSSIBLE = (
     f"meta/info.json (LeRobot v2.0, v2.1, v3), videos ({', '.join(VIDEO_SUFFIXES)}), a .csv or .jsonl with the columns "
-    "video, prompt, ..., .hdf5 files of demonstrations, a zarr replay buffer (or its .zip), dataset_info.json (RLDS)"
+    "video, prompt, ..., video.txt with prompt.txt, annotations.json, .hdf5 files of demonstrations, a zarr replay "
+    "buffer (or its .zip), dataset_info.json (RLDS)"
 )
 
 
 def open_dataset(path: str | Path, **options: Any) -> Dataset:
     """Open a data set as it lies: LeRobot (v2.0, v2.1, v3.x), videos (a folder, CSV or JSONL), demonstrations in HDF5,
-    a zarr replay buffer, or RLDS; docs/data.md lists the formats.
+    a zarr replay buffer, RLDS, or what experts said about any of these; docs/data.md lists the formats.
 
     Options stand behind the path, "PATH?fps=20&flip=all", or are keywords, `fps=20, flip="all"`: see docs/data.md.
 
@@ -40,7 +42,9 @@ def open_dataset(path: str | Path, **options: Any) -> Dataset:
         raise ValueError(f"{path}: the option {twice[0]!r} is given twice")
     given = {**said, **{name: value for name, value in options.items() if value is not None}}
     part = {name: str(given.pop(name)) for name in excerpts.OPTIONS if name in given}
-    return excerpts.excerpt(_opened(root, given), **part)
+    aspect = given.pop("aspect", None)
+    dataset = excerpts.excerpt(_opened(root, given), **part)
+    return dataset if aspect is None else cropped.Cropped(dataset, cropped.ratio(str(aspect)))
 
 
 def _opened(root: Path, given: dict[str, Any]) -> Dataset:
@@ -50,9 +54,10 @@ def _opened(root: Path, given: dict[str, Any]) -> Dataset:
         possible, reader = found
         chosen = make_options(given, possible, str(root))
         return Recordings(reader(root, chosen), chosen)
-    open_plain = _plain(root)
-    make_options(given, (), str(root))
-    return open_plain(root)
+    if annotation.is_annotated(root):
+        return annotated.open_annotated(root, make_options(given, annotated.OPTIONS, str(root)), open_dataset)
+    possible, open_plain = _plain(root)
+    return open_plain(root, make_options(given, possible, str(root)))
 
 
 def find_store(root: Path) -> tuple[tuple[str, ...], Callable[..., Store]] | None:
@@ -62,10 +67,10 @@ def find_store(root: Path) -> tuple[tuple[str, ...], Callable[..., Store]] | Non
     return next(((possible, reader) for there, possible, reader in STORES if there(root)), None)
 
 
-def _plain(root: Path) -> Callable[[Path], Dataset]:
-    """The reader of a format that takes no options; ValueError where it is no data set."""
-    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
-        return folder.open_table
+def _plain(root: Path) -> tuple[tuple[str, ...], Callable[[Path, Options], Dataset]]:
+    """(options, reader) of a LeRobot folder or of videos; ValueError where it is no data set."""
+    if root.is_file() and (root.suffix.lower() in TABLE_SUFFIXES or root.name in folder.LISTS):
+        return folder.OPTIONS, folder.open_table
     if not root.is_dir():
         what = "a file of another kind" if root.is_file() else "not there"
         raise ValueError(
@@ -73,16 +78,17 @@ def _plain(root: Path) -> Callable[[Path], Dataset]:
             "an .hdf5 file or a folder of them, a zarr buffer, an RLDS folder"
         )
     if (root / "meta" / "info.json").is_file():
-        return lerobot.open_lerobot
+        return (), lambda path, _: lerobot.open_lerobot(path)
     tables = sorted(p for p in root.iterdir() if p.suffix.lower() in TABLE_SUFFIXES)
+    tables = tables or [root / name for name in folder.LISTS if (root / name).is_file()][:1]
     if len(tables) == 1:
-        return lambda _: folder.open_table(tables[0])
+        return folder.OPTIONS, lambda _, options: folder.open_table(tables[0], options)
     if len(tables) > 1:
         raise ValueError(
             f"{root} holds {len(tables)} tables ({tables[0].name}, {tables[1].name}, ...); open one of them"
         )
     if any(p.suffix.lower() in VIDEO_SUFFIXES for p in root.iterdir()):
-        return folder.open_folder
+        return folder.OPTIONS, folder.open_folder
     below = _below(root)
     if below:
         raise ValueError(f"{root} is not a data set but holds some; open one of them: {', '.join(below[:8])}")

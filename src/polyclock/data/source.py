@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ..codecs.codec import Shape
+from ..codecs.codec import Codec, Shape
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".gif")
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -53,15 +53,22 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What a frozen network said of V looks at a signal, in place of its raw values: numbers (V, T, *S, K)."""
+
+    numbers: np.ndarray
+
+
+@dataclass(frozen=True)
 class Sample:
     """One training sample; a name that the data lack is absent.
 
-    values[name]  (T', *S, C) uint8 (video) or float32 (vector), or a str
+    values[name]  (T', *S, C) uint8 (video) or float32 (vector), or a str, or `Ahead`
     valid[name]   (T',) bool: False for frames that only pad the end of an episode
     where         which episode and frame this is, for messages
     """
 
-    values: dict[str, np.ndarray | str]
+    values: dict[str, np.ndarray | str | Ahead]
     valid: dict[str, np.ndarray] = field(default_factory=dict)
     where: str = ""
 
@@ -183,6 +190,26 @@ class Around:
         """What the data set notes of its dense modalities; empty where it has none."""
         return getattr(self.dataset, "dense", {})
 
+    def made_by(self, key: str) -> Codec | None:
+        """The codec that made a column before it was stored; None: it is raw."""
+        found = getattr(self.dataset, "made_by", None)
+        return found(key) if found is not None else None
+
+    @property
+    def latents(self) -> Path | None:
+        """The folder of what frozen codecs said of the columns, where it lies beside the data."""
+        return getattr(self.dataset, "latents", None)
+
+    @property
+    def whole(self) -> Dataset:
+        """All of the data set of which this is a part that filters left."""
+        inner = whole_of(self.dataset)
+        return self if inner is self.dataset else self._around(inner)
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on."""
+        return fingerprint_of(self.dataset, key)
+
     @property
     def fingerprint(self) -> str:
         return self.dataset.fingerprint
@@ -207,6 +234,17 @@ class Around:
         other = copy.copy(self)
         object.__setattr__(other, "dataset", dataset)  # some are frozen
         return other
+
+
+def whole_of(dataset: Dataset) -> Dataset:
+    """The data set that this one is a part of, where filters left only a part; else itself."""
+    return getattr(dataset, "whole", dataset)
+
+
+def fingerprint_of(dataset: Dataset, key: str) -> str:
+    """sha256 over all that the values of a column depend on: those of other columns may change without it."""
+    found = getattr(dataset, "fingerprint_of", None)
+    return found(key) if found is not None else dataset.fingerprint
 
 
 def spans(numbers: Sequence[int]) -> str:

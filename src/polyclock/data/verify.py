@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .annotation import is_annotated
 from .files import ASIDE
 from .formats.lerobot_schema import ALWAYS
 from .listing import Listed, Listing, Problem, list_folder
 from .source import load_json, spans
+from .verify_annotations import kept_in, verify_annotated, verify_latents
 from .verify_columns import verify_columns
 from .verify_rows import fault_of_statistics, verify_rows
 from .verify_videos import verify_videos
@@ -18,12 +20,15 @@ __all__ = ["Problem", "verify"]
 
 
 def verify(path: str | Path) -> list[Problem]:
-    """Every fault of a LeRobot v2.0, v2.1 or v3 folder, of HDF5 demonstrations, a zarr buffer or an RLDS data set.
+    """Every fault of a LeRobot v2.0, v2.1 or v3 folder, of HDF5 demonstrations, a zarr buffer or an RLDS data set; of
+    what experts said about a data set, and of what frozen codecs said ahead of training.
 
     `Problem.note` marks what is only unusual. All rows are read and all pictures decoded. ValueError where `path` is
     none of these.
     """
     root = Path(path)
+    if is_annotated(root) or kept_in(root):
+        return verify_annotated(root) if is_annotated(root) else verify_latents(root)
     if not (root / "meta" / "info.json").is_file():
         problems = verify_columns(path)
         if problems is None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import accumulate
 
 import numpy as np
 
 from ..modality import Signal
-from .source import Dataset, Sample, rational
+from .latents import Latents
+from .source import Ahead, Dataset, Sample, rational
 
 
 def offsets(signal: Signal, fps: float | Fraction) -> tuple[int, ...]:
@@ -30,20 +31,29 @@ def offsets(signal: Signal, fps: float | Fraction) -> tuple[int, ...]:
 class Windows:
     """A source with one sample per anchor: data frames 0, stride, 2 stride, ... of each episode.
 
-    `present` and `absent` are the names that the data set has and lacks. A signal is read with one call per window.
+    `present` and `absent` are the names that the data set has and lacks. A signal is read with one call per window, and
+    of its column the frames of the window alone; where `ahead` has a name, its numbers are read in place of frames.
     Errors (at construction): no signal is in the data, a key is a likely misspelling, or a shape does not agree.
     """
 
-    def __init__(self, dataset: Dataset, signals: Mapping[str, Signal], stride: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        signals: Mapping[str, Signal],
+        stride: int = 1,
+        ahead: Mapping[str, Latents] | None = None,
+    ) -> None:
         if stride < 1:
             raise ValueError(f"stride={stride} must be at least 1")
         self.dataset = dataset
         self.signals = dict(signals)
         self.stride = stride
+        self.ahead = dict(ahead or {})
         facts = dataset.facts
         columns = facts.columns
         self.present = tuple(n for n, s in self.signals.items() if s.key in columns)
         self.absent = tuple(n for n in self.signals if n not in self.present)
+        _check_made(self.signals, dataset)
         _check(self.signals, self.absent, columns)
         self._offsets = {
             n: np.array(offsets(self.signals[n], facts.fps), np.int64)
@@ -52,6 +62,13 @@ class Windows:
         }
         counts = [-(-e.length // stride) for e in dataset.episodes]
         self._ends = list(accumulate(counts))
+
+    def part(self, names: Iterable[str], episodes: Iterable[int] | None = None) -> Windows:
+        """Windows of these signals alone, of these episodes (None: of all)."""
+        names = set(names)
+        dataset = self.dataset if episodes is None else self.dataset.only(episodes)
+        signals = {n: s for n, s in self.signals.items() if n in names}
+        return Windows(dataset, signals, self.stride, {n: kept for n, kept in self.ahead.items() if n in names})
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -67,7 +84,7 @@ class Windows:
     def __getitem__(self, i: int) -> Sample:
         episode, anchor = self.anchor(i)
         length = self.dataset.episodes[bisect_right(self._ends, i)].length
-        values: dict[str, np.ndarray | str] = {}
+        values: dict[str, np.ndarray | str | Ahead] = {}
         valid: dict[str, np.ndarray] = {}
         for name in self.present:
             signal = self.signals[name]
@@ -79,7 +96,8 @@ class Windows:
             due = anchor + self._offsets[name]
             frames = np.clip(due, 0, length - 1)
             valid[name] = due == frames
-            values[name] = self._read(episode, signal, frames)
+            kept = self.ahead.get(name)
+            values[name] = kept.window(episode, anchor, frames) if kept else self._read(episode, signal, frames)
         return Sample(values, valid, f"episode {episode}, frame {anchor}")
 
     def _read(self, episode: int, signal: Signal, frames: np.ndarray) -> np.ndarray:
@@ -116,6 +134,22 @@ def _check(signals: Mapping[str, Signal], absent: tuple[str, ...], columns: Mapp
         ):
             raise ValueError(
                 f"{name}: one frame of {signal.key!r} has shape {shape}, the model wants {signal.shape[1:]}"
+            )
+
+
+def _check_made(signals: Mapping[str, Signal], dataset: Dataset) -> None:
+    """Errors: a column that was made by something else than the model was fitted to."""
+    made_by = getattr(dataset, "made_by", None)
+    for name, signal in signals.items():
+        by = made_by(signal.key) if made_by is not None and signal.made is not None else None
+        if (
+            signal.made is not None
+            and signal.key in dataset.facts.columns
+            and getattr(by, "digest", None) != signal.made
+        ):
+            raise ValueError(
+                f"{name}: the model was fitted to a column that {signal.made} made, and {signal.key!r} here is "
+                f"{'raw' if by is None else f'by {by.digest}'}; numbers of the two mean different things"
             )
 
 

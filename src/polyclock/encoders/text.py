@@ -1,4 +1,4 @@
-"""Frozen pretrained text encoders, through transformers: only a linear on top of them is trained and saved.
+"""Frozen pretrained text encoders, through transformers: only a linear on top of them, if any, is trained and saved.
 
 Weights and tokenizer are read from local folders in transformers' format (config.json, safetensors, tokenizer files);
 nothing is downloaded and no code of a folder is run.
@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..codecs.codec import Shape
-from ..errors import missing
+from ..errors import missing, unknown
 from ..plain import PATH
 from .bytes import pooled
+from .text_store import TextStore, fingerprint
 
 # "model_type" of a config -> classes of the model and its tokenizer in transformers.
 CLASSES = {
@@ -32,6 +33,7 @@ CLASSES = {
 }
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 KEPT = 4096  # texts whose features stay in memory
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +42,13 @@ class Pretrained:
 
     folder      holds config.json and safetensors
     tokenizer   folder of the tokenizer; None: the same
-    width       of the features, behind the trained linear
+    width       of the features, behind the trained linear; 0: the frozen model's own, as they are
     max_length  tokens; what is longer is cut
     pool        True: the mean over the tokens, (b, 1, width), which the global route needs
+    fill        True: features are filled up with zeros to max_length tokens, which are looked at like the others, as
+                Wan was trained
+    precision   "fp32", or "bf16" for half the memory: the frozen model's weights
+    store       folder that keeps features by the text's hash, so that the frozen model is loaded for new texts alone
     """
 
     types: ClassVar[tuple[str, ...]]  # the model types that this class reads
@@ -51,15 +57,28 @@ class Pretrained:
     width: int = 256
     max_length: int = 77
     pool: bool = False
+    fill: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    store: str | None = field(default=None, metadata=PATH)
 
     def __post_init__(self) -> None:
         if self.max_length < 2:
             raise ValueError(f"max_length={self.max_length} must be at least 2 tokens")
+        if self.pool and self.fill:
+            raise ValueError("pool takes the mean over the tokens and fill looks at zeros beside them; choose one")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
 
     @property
     def length(self) -> int | None:
-        """Tokens of a text: 1 where pooled, else unknown."""
-        return 1 if self.pool else None
+        """Tokens of a text: 1 where pooled, max_length where filled up, else unknown."""
+        return 1 if self.pool else self.max_length if self.fill else None
+
+    @property
+    def folders(self) -> tuple[str, str]:
+        """Where the model and the tokenizer lie."""
+        model, words = (str(Path(p).expanduser()) for p in (self.folder, self.tokenizer or self.folder))
+        return model, words
 
     def build(self, shape: Shape = ()) -> nn.Module:
         """The trainable part; reads config.json alone. Errors: ValueError where it describes another model."""
@@ -108,7 +127,7 @@ class Reader:
             raise missing("transformers", "hf") from error
         config = read_config(spec.folder, spec.types)
         model_class, tokenizer_class = (getattr(transformers, n) for n in CLASSES[config["model_type"]])
-        folder, words = (str(Path(p).expanduser()) for p in (spec.folder, spec.tokenizer or spec.folder))
+        folder, words = spec.folders
         if not any((Path(words) / name).is_file() for name in TOKENIZER_FILES):
             # transformers would go on with an empty vocabulary, in which all texts are alike.
             raise ValueError(f"{words} holds none of {', '.join(TOKENIZER_FILES)}; give the tokenizer's folder")
@@ -118,7 +137,11 @@ class Reader:
             raise ValueError(f"{words} holds no readable {tokenizer_class.__name__}: {error}") from error
         try:
             model, info = model_class.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=PRECISIONS[spec.precision],
+                output_loading_info=True,
             )
         except OSError as error:
             raise ValueError(f"{folder} holds no readable safetensors weights: {error}") from error
@@ -127,18 +150,9 @@ class Reader:
         self.model = model.requires_grad_(False).eval().to(device)
         self.device = device
         self.limit = min(spec.max_length, config.get("max_position_embeddings") or spec.max_length)
-        self.kept: dict[bytes, Tensor] = {}
 
     def read(self, text: str) -> Tensor:
         """(L, D) float32, L at least 1."""
-        key = sha256(text.encode("utf-8", "replace")).digest()
-        if key not in self.kept:
-            while len(self.kept) >= KEPT:
-                self.kept.pop(next(iter(self.kept)))
-            self.kept[key] = self._run(text)
-        return self.kept[key]
-
-    def _run(self, text: str) -> Tensor:
         # One text at a time, so that its features are the same to the bit whatever it is batched with, in a fresh run
         # or a resumed one; and outside inference mode and autocast, whose tensors would be kept for training.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -146,31 +160,69 @@ class Reader:
             if not ids:
                 raise ValueError(f"the tokenizer makes no token of {text!r}: it must add an end or start token")
             out: Tensor = self.model(input_ids=torch.tensor([ids], device=self.device)).last_hidden_state[0]
-            return out
+            return out.float()
+
+
+class Library:
+    """The features of texts: those in memory, then those on disk, and the frozen model for what neither has."""
+
+    def __init__(self, spec: Pretrained, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.kept: dict[bytes, Tensor] = {}
+        self.store: TextStore | None = None
+        if spec.store is not None:
+            # The frozen model's device is left out: features differ by rounding between machines anyway.
+            self.store = TextStore(
+                spec.store, fingerprint(dict.fromkeys(spec.folders), spec.max_length, spec.precision)
+            )
+        self.reader: Reader | None = None
+
+    def features(self, text: str) -> Tensor:
+        """(L, D) float32, L at least 1."""
+        key = sha256(text.encode("utf-8", "replace")).digest()
+        if key not in self.kept:
+            while len(self.kept) >= KEPT:
+                self.kept.pop(next(iter(self.kept)))
+            with torch.inference_mode(False):  # its tensors could not be trained behind
+                self.kept[key] = self._find(text)
+        return self.kept[key]
+
+    def _find(self, text: str) -> Tensor:
+        stored = self.store.get(text) if self.store else None
+        if stored is not None:
+            return stored.to(self.device)
+        if self.reader is None:
+            self.reader = Reader(self.spec, self.device)
+        features = self.reader.read(text)
+        if self.store:
+            self.store.put(text, features)
+        return features
 
 
 @lru_cache(maxsize=4)
-def _reader(spec: Pretrained, device: str) -> Reader:
-    with torch.inference_mode(False):
-        return Reader(spec, torch.device(device))
+def library(spec: Pretrained, device: str) -> Library:
+    """The one library of a description on a device."""
+    return Library(spec, torch.device(device))
 
 
 class PretrainedNet(nn.Module):
-    """The trained linear. The frozen model is shared by all copies of this module and is no part of its state."""
+    """The trained linear, if any. The frozen model is shared by all copies of this module and no part of its state."""
 
     def __init__(self, spec: Pretrained, inputs: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.length = spec.length
-        self.out = nn.Linear(inputs, spec.width)
+        self.spec, self.inputs = spec, inputs
+        self.length, self.width = spec.length, spec.width or inputs
+        self.out: nn.Module = nn.Linear(inputs, spec.width) if spec.width else nn.Identity()
+        self.register_buffer("place", torch.zeros(0), persistent=False)  # says which device this is on
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """b strings -> features (b, L, width), mask (b, L) bool; L = 1 where pooled."""
-        device = self.out.weight.device
-        reader = _reader(self.spec, str(device)) if len(texts) else None
-        read = [reader.read(text) for text in texts] if reader else []
-        h = torch.zeros(len(read), max(map(len, read), default=1), self.out.in_features, device=device)
-        mask = torch.zeros(h.shape[:2], dtype=torch.bool, device=device)
+        """b strings -> features (b, L, width), mask (b, L) bool; L = 1 where pooled, max_length where filled up."""
+        device = self.get_buffer("place").device
+        texts_here = library(self.spec, str(device)) if len(texts) else None
+        read = [texts_here.features(text) for text in texts] if texts_here else []
+        length = self.spec.max_length if self.spec.fill else max(map(len, read), default=1)
+        h = torch.zeros(len(read), length, self.inputs, device=device)
+        mask = torch.full(h.shape[:2], self.spec.fill, dtype=torch.bool, device=device)
         for i, features in enumerate(read):
             h[i, : len(features)] = features
             mask[i, : len(features)] = True

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..dice import Dice
+from ..guidance import Guide
 from ..model import WorldModel, encode_signal
 from ..solver import sample
 from .held_out import Place
@@ -22,7 +23,8 @@ Answer = dict[str, Tensor]
 class Asking:
     """Questions about one batch: encoded once, its noise a function of (seed, window, turn) alone.
 
-    Pictures of the batch are as the model works on them; it does not look at them again.
+    Pictures of the batch are as the model works on them; it does not look at them again. A question is answered under
+    those of `guides` that withhold something which it names.
     """
 
     model: WorldModel
@@ -30,6 +32,7 @@ class Asking:
     batch: Batch
     steps: int = 10
     seed: int = 0
+    guides: Sequence[Guide] = ()
     seen: Batch = field(init=False)
     latent: Batch = field(init=False)
 
@@ -49,7 +52,13 @@ class Asking:
         model, dice = self.model, self._dice(turn)
         values = self.values((*question.given, *question.conditions)) | dict(instead or {})
         noise = {n: dice.normal(f"start.{n}", *self._shape(n)) for n in question.tokens}
-        out = sample(model, question.query, steps=self.steps, seed=self.seed, noise=noise, decode=False, **values)
+        named = {*question.wanted, *question.given, *question.conditions}
+        guides = [
+            g for g in self.guides if named & set(g.drop) and (g.scope is None or set(question.wanted) & set(g.scope))
+        ]
+        out = sample(
+            model, question.query, steps=self.steps, seed=self.seed, noise=noise, guides=guides, decode=False, **values
+        )
         return {n: model.codec(n).decode(out[n]).cpu() for n in question.wanted}
 
     def _shape(self, name: str) -> list[int]:

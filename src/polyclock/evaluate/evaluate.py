@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.source import Dataset, spans
 from ..errors import unknown
+from ..guidance import Guide
 from ..model import WorldModel
 from ..solver import usual_steps
 from ..train.state import versions
@@ -24,9 +25,10 @@ from .questions import Question, questions
 from .reference import Reference, Spread, spread_of
 from .scores import Scores
 from .viewed import signals_of, viewed, views_of
+from .world import world
 
 COUNTERFACTUAL = "counterfactual"
-PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration}
+PROBES = {"consistency": consistency, "horizon": horizon, "calibration": calibration, "world": world}
 FEW = 5  # blocks; with fewer an interval says little
 FAR = 5  # times the spread of the training data
 WINDOWS = 64
@@ -50,6 +52,7 @@ def evaluate(
     starts: int = STARTS,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    guides: Sequence[Guide] = (),
     about: Mapping[str, Any] | None = None,
 ) -> Plain:
     """Errors of `model` on the held-out `episodes` of `dataset`, beside baselines, with paired 95 % intervals.
@@ -61,8 +64,9 @@ def evaluate(
     steps      solver steps, and spread_steps those of calibration, whose answers have to differ; None: as `sample` does
     batch_size windows at a time, which changes nothing but rounding
     probes     what is measured beside the questions, on at most `probe_windows` windows: consistency, horizon,
-               calibration
+               calibration, world
     worlds     simulated worlds, such as metaworld/drawer-open, in which other actions are tried from `starts` states
+    guides     each acts on the questions that name something of what it withholds
     about      plain data to be put under "about": the command, sha256 of the model, the run's step
 
     Errors: ValueError for an unknown episode, question or probe, a count below 1, data that lack what the model must be
@@ -70,10 +74,10 @@ def evaluate(
     """
     began = time.monotonic()
     check_probes(probes, worlds)
+    check_guides(guides, model)
     check_counts(stride=stride, windows=windows, steps=steps, spread_steps=spread_steps,
                  batch_size=batch_size, probe_windows=probe_windows, starts=starts, resamples=resamples)  # fmt: skip
-    fps, usual = dataset.facts.fps, usual_steps(model)
-    steps, spread_steps = steps or usual, spread_steps or usual
+    fps, steps, spread_steps = dataset.facts.fps, *(n or usual_steps(model) for n in (steps, spread_steps))
     if stride is None:
         stride, windows = (max(1, round(fps / 6)), WINDOWS) if windows is None else (1, windows)
     views, kinds = views_of(model), kinds_of(model, dataset)
@@ -84,33 +88,50 @@ def evaluate(
     reference = Reference(training, held, kinds, list(model.modalities))
     probing = Probing(
         model=model, held=held, asked={q.name: q for q in every}, reference=reference, windows=probe_windows,
-        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples,
+        steps=steps, spread_steps=spread_steps, batch_size=batch_size, seed=seed, resamples=resamples, guides=guides,
     )  # fmt: skip
     # Worlds come first: what is wrong with their names is then said at once.
     probed = {COUNTERFACTUAL: counterfactual(probing, worlds, starts)} if worlds else {}
     probed |= {name: PROBES[name](probing) for name in probes if name != COUNTERFACTUAL}
     strangers = held.strangers(seed)
     scores = ask_all(probing, asked, strangers)
-    rows = compare(list(pairs(asked, scores.table)), scores.table, held.block, seed=seed, resamples=resamples)
+    rows = compare([*pairs(asked, scores.table)], scores.table, held.block, seed=seed, resamples=resamples)
     document: Plain = {
         "kind": "evaluation",
         "model": {"recipe": model.recipe.name, "parameters": sum(p.numel() for p in model.parameters())},  # type: ignore[union-attr]
         "data": {"fingerprint": dataset.fingerprint, **held_out(held)},
         "settings": {"stride": stride, "windows": windows, "steps": steps, "spread_steps": spread_steps,
                      "batch_size": batch_size, "seed": seed, "resamples": resamples, "probe_windows": probe_windows,
-                     "device": str(model.device)},
+                     "device": str(model.device), "guides": [_said(g) for g in guides]},
         "kinds": {n: kinds[n] for n in model.modalities if n not in held.absent},
         "questions": {
             q.name: {"query": q.query, **summary(scores.table, q.name, held.block, seed=seed, resamples=resamples)}
             for q in asked
         },
-        "comparisons": rows,
-        "probes": probed,
+        "comparisons": rows, "probes": probed,
     }  # fmt: skip
     lost = [note for n in dict.fromkeys(n for q in asked for n in q.wanted) for note in unmeasured(n, scores.about(n))]
     document["notes"] = [*losses(rows), *skipped, *lost, *_remarks(held, reference.spreads, strangers)]
-    seconds = round(time.monotonic() - began, 1)
-    return document | {"about": dict(about or {}), "versions": versions(), "seconds": seconds}
+    spent = round(time.monotonic() - began, 1)
+    return document | {"about": dict(about or {}), "versions": versions(), "seconds": spent}
+
+
+def check_guides(guides: Sequence[Guide], model: WorldModel) -> None:
+    """Errors: ValueError for a guide that the model cannot follow."""
+    for guide in guides:
+        guide.check(model)
+
+
+def _said(guide: Guide) -> Plain:
+    """A guide as plain data."""
+    return {
+        "weight": guide.weight,
+        "drop": sorted(guide.drop),
+        "scope": guide.scope and sorted(guide.scope),
+        "interval": list(guide.interval),
+        "fill": guide.fill,
+        "every": guide.every,
+    }
 
 
 def held_out(held: HeldOut) -> Plain:

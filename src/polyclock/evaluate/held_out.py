@@ -150,11 +150,19 @@ class HeldOut:
 
     def moving(self, name: str, places: Sequence[Place], data: Dataset) -> Tensor | None:
         """(B, T', H, W) bool: the pixels of a map or picture that truly move; None where its camera has no flow."""
+        flow = self.beside("flow", name, places, data)
+        return None if flow is None else flow[..., :2].norm(dim=-1) > MOVING
+
+    def beside(self, kind: str, name: str, places: Sequence[Place], data: Dataset) -> Tensor | None:
+        """(B, T', H, W, C): the data's map of a kind of a picture's or map's own frames, as large as it is.
+
+        None where its camera has no such column. Flow is that which leads onward, in px of the signal's own size.
+        """
         signal = self.signals[name]
         if len(signal.shape) != 4 or None in signal.shape[1:3]:
             return None
         notes = getattr(data, "dense", {})
-        keys = [k for k, note in notes.items() if note["kind"] == "flow" and note.get("steps", 1) > 0]
+        keys = [k for k, note in notes.items() if note["kind"] == kind and note.get("steps", 1) > 0]
         key = next((k for k in keys if camera_of(k) == camera_of(signal.key)), None)
         if key is None or not all(data.has(p.episode, key) for p in places):
             return None
@@ -162,10 +170,10 @@ class HeldOut:
         view = self.views.get(signal.key)
         if view is not None:
             size = view.resize or view.size
-        flows = [np.asarray(data.read(p.episode, key, (p.frame + due).tolist(), size)) for p in places]
+        maps = [np.asarray(data.read(p.episode, key, (p.frame + due).tolist(), size)) for p in places]
         if view is not None:
-            flows = [middle(flow, view) for flow in flows]
-        return torch.from_numpy(np.hypot(*np.moveaxis(np.stack(flows)[..., :2], -1, 0)) > MOVING)
+            maps = [middle(one, view) for one in maps]
+        return torch.from_numpy(np.stack(maps))
 
 
 def spread(places: Sequence[Place], count: int | None) -> tuple[Place, ...]:

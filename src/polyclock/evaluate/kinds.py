@@ -16,6 +16,7 @@ from ..data.source import Dataset
 from ..modality import Signal
 from ..model import WorldModel
 from . import dense, metrics
+from .instances import THRESHOLDS, PrecisionOf, found_instances
 from .intervals import Pool
 
 PICTURE, NUMBERS = "picture", "numbers"
@@ -48,7 +49,7 @@ class About:
     joints   of one figure, where a skeleton holds several one after the other; None: all are one figure
     camera   the last word of the column's name, which signals of one camera share
     align    what is fitted before depth is measured; framewise: each frame by itself
-    lost     what the codec does not bring back, as its `loses` says
+    lost     what the codec does not bring back: as its `loses` says, and instances where it draws classes
     """
 
     kind: str
@@ -80,18 +81,21 @@ def cosine_of(sums: np.ndarray) -> np.ndarray:
 
 
 def explained_of(sums: np.ndarray) -> np.ndarray:
-    """Sums (..., 2) of (t - p)^2 and t^2 -> 1 - their ratio (...)."""
-    return 1 - sums[..., 0] / sums[..., 1]
+    """Sums (..., 2) of (t - p)^2 and t^2 -> 1 - their ratio (...); NaN where nothing changes."""
+    change = sums[..., 1]
+    return 1 - np.divide(sums[..., 0], change, out=np.full(change.shape, np.nan), where=change > 0)
 
 
 # What cannot be measured where a codec loses that part of a kind.
 NEED: dict[tuple[str, str], tuple[str, ...]] = {
     ("flow", "scale"): ("epe", "epe_moving", "fl"),
     ("segmentation", "class"): ("miou", "miou_moving"),
+    ("segmentation", "instance"): ("map", "map_half"),
     ("surface", "uv"): ("uv_error",),
 }
 ALIGNED = "after the least-squares fit that the codec's range needs"
 FITTED = "after the least-squares scale and shift of each window's clip"
+DISPARITY = "after the least-squares scale and shift of 1 / depth, of each window's clip"
 MOVING = f"where the true flow is longer than {dense.MOVING} px"
 _IOU = Measure(unit="share of the union, mean over classes", better="higher", pool=iou_of)
 
@@ -106,6 +110,8 @@ MEASURES: dict[str, Measure] = {
     "absrel_moving": Measure(unit=f"share of the true depth, {MOVING}"),
     "absrel_fitted": Measure(unit=f"share of the true depth, {FITTED}"),
     "absrel_aligned": Measure(unit=f"share of the true depth, {ALIGNED}", primary=True),
+    "absrel_disparity": Measure(unit=f"share of the true depth, {DISPARITY}"),
+    "delta_disparity": Measure(unit=f"share of pixels within a factor of 1.25, {DISPARITY}", better="higher"),
     "delta_aligned": Measure(unit=f"share of pixels within a factor of 1.25, {ALIGNED}", better="higher"),
     "delta": Measure(unit="share of pixels within a factor of 1.25", better="higher"),
     "delta_fitted": Measure(unit=f"share of pixels within a factor of 1.25, {FITTED}", better="higher"),
@@ -114,6 +120,10 @@ MEASURES: dict[str, Measure] = {
     "fl": Measure(unit="share of pixels that are outliers"),
     "miou": Measure(unit=_IOU.unit, better="higher", primary=True, pool=iou_of),
     "miou_moving": Measure(unit=f"{_IOU.unit}, {MOVING}", better="higher", pool=iou_of),
+    "map": Measure(
+        unit="average precision of instances, overlap 0.5 to 0.95", better="higher", pool=PrecisionOf(len(THRESHOLDS))
+    ),
+    "map_half": Measure(unit="average precision of instances, overlap 0.5", better="higher", pool=PrecisionOf(1)),
     "pck": Measure(unit="share of visible joints within 0.1 of the figure's box", better="higher", primary=True),
     "joint_error": Measure(unit="px, over visible joints that the prediction has"),
     "part_accuracy": Measure(unit="share of pixels of a true part", better="higher", primary=True),
@@ -122,6 +132,18 @@ MEASURES: dict[str, Measure] = {
     "uv_error": Measure(unit="distance in (u, v), where the part is right"),
     "coverage": Measure(unit="share of numbers inside their 90 % set; 0.9 is right", better=None, primary=True),
     "width": Measure(unit="standard deviations of the training data, mean width of a set", better=None),
+    "permanence": Measure(unit="share of objects that are still there", better="higher", primary=True),
+    "place_error": Measure(unit="px, of objects that are still there"),
+    "place_error_moving": Measure(unit="px, of objects that have moved and are still there", primary=True),
+    "object_error": Measure(unit="root mean square of an object's pixels in [0, 1]", primary=True),
+    "flicker": Measure(unit="mean change of still pixels in [0, 1]"),
+    "warp_error": Measure(unit="mean difference of pixels in [0, 1], brought back by the flow"),
+    "warp_explained": Measure(
+        unit="share of the change that the flow explains", better="higher", primary=True, pool=explained_of
+    ),
+    "depth_warp": Measure(unit="change of log depth along the flow", primary=True),
+    "edge_agreement": Measure(unit="0.5 is chance", better="higher", primary=True),
+    "edge_agreement_moving": Measure(unit=f"0.5 is chance, {MOVING}", better="higher"),
     "cosine": Measure(unit="1 is the same change", better="higher", primary=True, pool=cosine_of),
     "explained": Measure(unit="share of the true change", better="higher", pool=explained_of),
 }
@@ -208,7 +230,7 @@ def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None,
         camera=camera_of(signal.key),
         align=getattr(first, "alignment", "none"),
         framewise=getattr(first, "range", "") == "frame",
-        lost=getattr(first, "loses", ()),
+        lost=(*getattr(first, "loses", ()), *(("instance",) if getattr(first, "of", "") == "class" else ())),
     )
 
 
@@ -244,6 +266,8 @@ def _depth(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[st
     plain, fitted = dense.depth_errors(p, t), dense.depth_errors(p, t, "scale and shift")
     found = {"absrel": plain["absrel"], "rmse": plain["rmse"], "delta": plain["delta"],
              "absrel_fitted": fitted["absrel"], "delta_fitted": fitted["delta"]}  # fmt: skip
+    inverse = dense.depth_errors(p, t, "inverse")
+    found |= {"absrel_disparity": inverse["absrel"], "delta_disparity": inverse["delta"]}
     if moving is not None:
         # Depth 0 is unknown, and what is unknown does not count.
         found["absrel_moving"] = dense.depth_errors(p, torch.where(moving[..., None], t, 0 * t))["absrel"]
@@ -261,6 +285,9 @@ def _segmentation(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> 
     if not about.classes:
         return {}
     found = {"miou": counts(p, t)}
+    if "instance" not in about.lost:
+        each = found_instances(p, t, () if "class" in about.lost else about.classes)
+        found |= {"map": each.flatten(1), "map_half": each[..., :3].flatten(1)}
     if moving is not None:
         nowhere = torch.full((), -1, dtype=t.dtype)  # a class that nobody asks about
         found["miou_moving"] = counts(*(torch.where(moving[..., None], v, nowhere.to(v.dtype)) for v in (p, t)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..batch import Batch
 from ..data.source import Dataset
+from ..guidance import Guide
 from ..model import WorldModel
 from .asking import Asking
 from .compare import CONTROL, MODEL, Block, Plain, compare, summary
@@ -35,6 +36,7 @@ class Probing:
     batch_size: int = 16
     seed: int = 0
     resamples: int = 10_000
+    guides: Sequence[Guide] = ()
 
     def scores(self) -> Scores:
         """An empty table."""
@@ -42,7 +44,7 @@ class Probing:
 
     def asking(self, places: Sequence[Place], batch: Batch, steps: int | None = None) -> Asking:
         """Questions about a batch, in `steps` of the solver (None: the probe's)."""
-        return Asking(self.model, places, batch, steps or self.steps, self.seed)
+        return Asking(self.model, places, batch, steps or self.steps, self.seed, self.guides)
 
     def batches(self) -> Iterator[tuple[list[Place], Batch, Dataset]]:
         """Batches of the windows that are looked at."""

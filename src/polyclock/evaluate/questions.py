@@ -151,11 +151,12 @@ class _Plan:
                 if query.free:
                     skipped.append(f"`{query.text}` is not asked: {', '.join(query.free)} can be any number")
                     continue
-                roles = absent_rivals(query.roles(model.modalities, model.conditions), model)
+                said = query.roles(model.modalities, model.conditions)
+                roles = absent_rivals(said, model)
             except ValueError:  # a law that is no query calls its pattern something else
                 continue
             given = {n for n, frames in roles.items() if Role.GIVEN in frames}
-            if not pattern.covers(roles) or given - {n for ns in self.members.values() for n in ns}:
+            if not pattern.covers(said) or given - {n for ns in self.members.values() for n in ns}:
                 continue
             whole = [n for n in given if set(roles[n]) == {Role.GIVEN}]
             wanted = self.heads([n for n, frames in roles.items() if Role.WANT in frames])
@@ -164,8 +165,9 @@ class _Plan:
             elif wanted:
                 of = tuple(h for h in self.members if h in self.heads(whole))
                 named = query.given_conditions(model.conditions)
-                question = self._question(self.name(wanted, of), query.text, roles, of, named)
-                found.setdefault(question.name, question.without([c for c in named if c not in self.conditions]))
+                here = tuple(c for c in named if c in self.conditions)
+                question = self._question(self.name(wanted, of), query.text, roles, of, here)
+                found.setdefault(question.name, question.without([c for c in named if c not in here]))
         return list(found.values()), list(dict.fromkeys(skipped))
 
     def _last(self, roles: Roles) -> bool:

@@ -11,7 +11,11 @@ from ..errors import unknown
 if TYPE_CHECKING:
     from ..model import WorldModel
 
-FORMATS = {"uwm": "models.pt of the authors' Unified World Models code, its autoencoder included"}
+FORMATS = {
+    "uwm": "models.pt of the authors' Unified World Models code, its autoencoder included",
+    "unityvideo": "a checkpoint of UnityVideo's public code, or the Wan that its training begins with",
+    "wan": "a Wan2.1-T2V or Wan2.2-TI2V pipeline of diffusers, or the transformer in it",
+}
 
 
 def loader(name: str) -> Callable[..., WorldModel]:

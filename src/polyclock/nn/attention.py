@@ -107,9 +107,9 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
-    def forward(self, h: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """mask (B, M): True for real context tokens; each sample has at least one."""
+    def forward(self, h: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """mask (B, M): True for real context tokens, of which each sample has at least one; None: all are."""
         q = self.q(h).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
         return self.out(out.transpose(1, 2).flatten(2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,16 @@ from .attention import CrossAttention, Memory, SelfAttention, Spans, pick
 class Run:
     """A stretch of the token sequence under one modulation: F frames of equally many tokens.
 
-    c (B, F or 1, vector); table (B, depth, 6 D) or None.
+    c (B, F or 1, vector); table (B, depth, 6 D) of all blocks and last (B, 2 D) of the last modulation, or None;
+    `expert` is the stream whose own blocks these tokens pass through, or None.
     """
 
     start: int
     stop: int
     c: Tensor
-    table: Tensor | None
+    table: Tensor | None = None
+    last: Tensor | None = None
+    expert: str | None = None
 
     def view(self, h: Tensor) -> Tensor:
         """h (B, L, D) -> (B, F or 1, tokens, D) of this stretch, without a copy where h is whole."""
@@ -31,12 +34,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Context:
-    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M)."""
+    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M) or None: all real."""
 
     start: int
     stop: int
     features: Tensor
-    mask: Tensor
+    mask: Tensor | None
 
 
 def along(h: Tensor, runs: Sequence[Run], apply) -> Tensor:
@@ -52,7 +55,7 @@ def kept(runs: Sequence[Run], keep: Spans) -> list[tuple[int, Run]]:
         for start, stop in keep:
             length = min(stop, run.stop) - max(start, run.start)
             if length > 0:
-                out.append((i, Run(at, at + length, run.c, run.table)))
+                out.append((i, replace(run, start=at, stop=at + length)))
                 at += length
     return out
 

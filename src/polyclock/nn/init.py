@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 
@@ -29,6 +30,18 @@ def _linear(module: nn.Module) -> Iterator[nn.Linear]:
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
             yield m
+
+
+@torch.no_grad()
+def like(module: nn.Module, other: nn.Module, back: bool = False) -> None:
+    """Linear maps begin as those of another module, in order from the front or from the `back`, as far as both have
+    them. Errors: ValueError for maps of other sizes."""
+    mine, theirs = ([m for m in each.modules() if isinstance(m, nn.Linear)] for each in (module, other))
+    for a, b in zip(*((reversed(mine), reversed(theirs)) if back else (mine, theirs)), strict=False):
+        if a.weight.shape != b.weight.shape:
+            raise ValueError(f"a map of {tuple(a.weight.shape)} cannot begin as one of {tuple(b.weight.shape)}")
+        for one, value in zip(a.parameters(), b.parameters(), strict=True):
+            one.copy_(value)
 
 
 def silent(module: nn.Module) -> None:

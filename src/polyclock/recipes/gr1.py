@@ -17,6 +17,8 @@ from ..recipe import Recipe
 from ..timesteps import Fixed
 from .uwm import Given, uwm
 
+ACTION = 0.5  # spread of the actions, which are scaled to [-1, 1]
+
 
 def gr1(
     *,
@@ -35,7 +37,8 @@ def gr1(
     given: Given = "global",  # how pictures and sentence enter: added to all vectors, as tokens, by cross-attention
     registers: int = 8,
     still: bool = False,  # the cameras stand still: every place of a picture has learnt values
-    spread: float = 0.5,  # of actions and pixels in [-1, 1]: the unit of what the network says
+    relative: bool = False,  # pictures are shown and told as their difference from the current one, of size `spread`
+    spread: float = 0.5,  # of the pixels in [-1, 1]: the unit of what the network says of them
     weight: float = 1.0,  # of the video's loss
     margin: int = 0,  # pixels by which pictures are larger than `image` before a random crop in training
     jitter: bool = False,  # colours change in training
@@ -64,13 +67,16 @@ def gr1(
         given=given,
         registers=registers,
         still=still,
+        relative=relative,
         spread=spread,
         weight=weight,
         margin=margin,
         jitter=jitter,
         seed=seed,
     )
-    seen = Linear(predict="data", spread=spread)
-    modalities = {name: replace(m, path=seen) for name, m in whole.modalities.items()}
+    modalities = {
+        name: replace(m, path=Linear(predict="data", spread=m.path.spread or ACTION))
+        for name, m in whole.modalities.items()
+    }
     queries = Layout(*(Stream(*s.slots, place=s.place, positions=True) for s in whole.layout.streams))
     return replace(whole, name="gr1", modalities=modalities, layout=queries, law=Fixed(1.0))

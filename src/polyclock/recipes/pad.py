@@ -31,6 +31,7 @@ def pad(
     path: Which = "flow",  # straight paths and velocities, or the DDPM table and noise
     registers: int = 8,
     still: bool = False,  # the cameras stand still: every place of a picture has learnt values
+    relative: bool = False,  # pictures are shown and told as their difference from the current one, of size `spread`
     spread: float | None = None,  # of the pixels in [-1, 1], to show the network its best guess in place of noise
     weight: float = 1.0,  # of the video's loss
     margin: int = 0,  # pixels by which pictures are larger than `image` before a random crop in training
@@ -59,6 +60,7 @@ def pad(
         times="shared",
         registers=registers,
         still=still,
+        relative=relative,
         spread=spread,
         weight=weight,
         margin=margin,

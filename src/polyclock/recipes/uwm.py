@@ -55,6 +55,7 @@ def uwm(
     alone: float = 0.0,  # share of steps that train the policy without tokens for the video: action | -video
     registers: int = 8,
     still: bool = False,  # the cameras stand still: every place of a picture has learnt values
+    relative: bool = False,  # pictures are shown and told as their difference from the current one, of size `spread`
     spread: float | None = None,  # of the pixels in [-1, 1], to show the network its best guess in place of noise
     weight: float = 1.0,  # of the video's loss
     margin: int = 0,  # pixels by which pictures are larger than `image` before a random crop in training
@@ -78,17 +79,18 @@ def uwm(
         codec=Pixels(),
         weight=weight,
     )
+    if relative and (target != "future" or spread is None):
+        raise ValueError("relative is for target='future', and needs spread, the size of the difference")
     modalities, conditions, views = {}, {}, []
     for camera, name in names.items():
         eye, now = name.replace("video", "camera"), name.replace("video", "current")
         if target != "none":
             mate = {} if name == "video" else {"clock": "video", "share": "video"}
-            modalities[name] = replace(film, key=camera, **mate)
+            modalities[name] = replace(film, key=camera, near=now if relative else None, **mate)
         if given != "none":
             conditions[eye] = pictures(camera, image, history, action_rate, picture_encoder(tiny, given), given)
         if target == "future":
-            joins = Patches(patch=(patch, patch))
-            conditions[now] = pictures(camera, image, 1, action_rate, joins, f"fuse:{name}")
+            conditions[now] = present(camera, image, patch, action_rate, name, relative)
         views += look([n for n in (eye, now, name) if n in conditions or n in modalities], image, margin, jitter)
     modalities["action"] = Modality(
         key=action, shape=(horizon, None), patch=(1,), rate=action_rate, path=action_path(path), codec=Quantile()
@@ -135,6 +137,12 @@ def pictures(camera: str, image: int, frames: int, rate: float, encoder: Encoder
     """The last frames of a camera, up to the present one."""
     shape, start = (frames, image, image, 3), (1 - frames) / rate
     return Condition(key=camera, shape=shape, rate=rate, start=start, encoder=encoder, route=route, required=True)
+
+
+def present(camera: str, image: int, patch: int, rate: float, stream: str, near: bool) -> Condition:
+    """The present picture, joined to the tokens of a stream; as a latent where the stream's pictures are near to it."""
+    joined = pictures(camera, image, 1, rate, Patches(patch=(patch, patch)), f"fuse:{stream}")
+    return replace(joined, codec=Pixels()) if near else joined
 
 
 def look(names: Sequence[str], image: int, margin: int, jitter: bool) -> list[View]:

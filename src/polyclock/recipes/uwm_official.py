@@ -45,6 +45,9 @@ def uwm_official(
     rate: float = 20.0,  # frames and action steps a second
     resize: tuple[int, int] = (240, 240),  # (height, width) before the crop
     crop: tuple[int, int] = (224, 224),
+    looks: int | None = None,  # crops and colours that training draws from, always the same ones; None: any
+    grid: int = 1,  # pixels between the corners of the crops that training draws
+    recoloured: bool = True,  # the predicted pictures change their colours in training as the given ones do
     frames: int = 2,  # given now, and predicted behind the actions
     horizon: int = 16,  # action steps
     registers: int = 8,
@@ -57,7 +60,10 @@ def uwm_official(
     scaled: bool = False,  # actions to [-1, 1] by their extremes; else they are taken as they are
     seed: int = 0,
 ) -> Recipe:
-    """Actions (horizon, A) beside latents of the future frames (frames, crop / 8, crop / 8, 4) of every camera."""
+    """Actions (horizon, A) beside latents of the future frames (frames, crop / 8, crop / 8, 4) of every camera.
+
+    With few `looks`, or with grid=8 and recoloured=False, latents can be kept: `train --latents FOLDER`.
+    """
     names = {c: "video" if i == 0 else f"video.{c.rsplit('.', 1)[-1]}" for i, c in enumerate(cameras)}
     autoencoder = VAE(folder=vae, scale=SCALE, shift=0.0, sample=True, microbatch=8)
     small = tuple(n // autoencoder.factor for n in crop)
@@ -100,12 +106,25 @@ def uwm_official(
         ),
         backbone=DiT(width=width, depth=depth, heads=heads, qk_norm=False, rope=False, eps=1e-6, out=True),
         registers=registers,
-        views=tuple(
-            View(of=(n.replace("video", "camera"), n), resize=resize, crop=crop, jitter=Jitter(), per="batch")
-            for n in names.values()
-        ),
+        views=tuple(_view(n, resize, crop, looks, grid, recoloured) for n in names.values()),
         init="normal",
         seed=seed,
+    )
+
+
+def _view(
+    name: str, resize: tuple[int, int], crop: tuple[int, int], looks: int | None, grid: int, recoloured: bool
+) -> View:
+    """How a camera is looked at: one draw for a whole batch, as theirs."""
+    return View(
+        of=(name.replace("video", "camera"), name),
+        resize=resize,
+        crop=crop,
+        jitter=Jitter(),
+        per="batch",
+        fixed=looks,
+        grid=grid,
+        plain=() if recoloured else (name,),
     )
 
 

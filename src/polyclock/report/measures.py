@@ -32,6 +32,7 @@ NAMES = {
     "horizon": "How far ahead do predictions hold?",
     "calibration": "Does it know what it does not know?",
     "consistency": "Do predicted pictures show the actions that they were predicted for?",
+    "world": "Do things stay, stay themselves, and move as the world has them move?",
     "counterfactual": "Other actions from the same state: does the picture change as the world's does?",
 }
 

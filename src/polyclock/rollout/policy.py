@@ -24,6 +24,7 @@ from ..guidance import Guide, Pull, fading
 from ..model import WorldModel
 from ..plain import to_plain
 from ..query import Query
+from ..schedulers import walk
 from ..solver import sample, usual_steps
 from .actor import CAMERA
 from .control import Control, check_past, overlapped
@@ -38,6 +39,7 @@ class Policy:
 
     execute   actions of each answer that are taken before the model is asked again
     steps     of the solver; None: as many as `sample` takes by itself
+    solver    by name (`schedulers.walk`)
     seed      of the noise, which in call c of an episode is a function of (seed, task, number of the start, c) alone
     guides    as `sample` takes them
     overlap   how the world goes on while the model thinks (real-time chunking): the first `delay` actions of an answer
@@ -68,6 +70,7 @@ class Policy:
         *,
         execute: int = 4,
         steps: int | None = None,
+        solver: str = "euler",
         seed: int = 0,
         guides: Sequence[Guide] = (),
         overlap: str | None = None,
@@ -80,7 +83,7 @@ class Policy:
         if execute < 1 or steps < 1:
             raise ValueError(f"execute={execute} and steps={steps} must be at least 1")
         self.model, self.execute, self.steps, self.seed = model, execute, steps, seed
-        self.guides, self.free = tuple(guides), dict(free)
+        self.guides, self.free, self.solver = tuple(guides), dict(free), solver
         self.query = Query.parse(query).bind(**free)
         for guide in self.guides:
             if not isinstance(guide, Guide):
@@ -91,6 +94,7 @@ class Policy:
         if overlap == "hard":
             self.query = overlapped(self.query, self.control.action, self.delay)
             self.control = Control.of(model, self.query, execute, ahead=self.foresees)
+        walk(solver, steps, model, self.query)  # what it cannot walk it should say now
 
     def _checked_delay(self, overlap: str | None, delay: int | None) -> int:
         """Actions that are under way while the model thinks; 0 where the world waits."""
@@ -139,6 +143,8 @@ class Policy:
             "model": self.sha256,
             "device": self.model.device.type,
         }
+        if self.solver != "euler":
+            found["solver"] = self.solver
         if self.free:
             found["free"] = self.free
         if self.guides:
@@ -185,7 +191,7 @@ class Policy:
         answer = asked(
             self.model,
             query,
-            steps=self.steps,
+            **walk(self.solver, self.steps, self.model, query),
             seed=seed_of(self.seed, "rollout", start.task, start.number, call),
             size=count,
             guides=guides,

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .parallel import local, shared_like
+
 
 class Average:
     """Averages the trainable parameters of `model`; `updates` counts the steps that went in.
@@ -25,8 +27,8 @@ class Average:
     def update(self) -> None:
         """Take in the current weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [p.detach() for p in self._weight.values()]
-        torch._foreach_lerp_(list(self.value.values()), weights, 1 - decay)
+        weights = [local(p.detach()) for p in self._weight.values()]
+        torch._foreach_lerp_([local(v) for v in self.value.values()], weights, 1 - decay)
         self.updates += 1
 
     @contextmanager
@@ -63,4 +65,4 @@ def put(into: Mapping[str, Tensor], value: Mapping[str, Tensor], what: str) -> N
                 f"{what} {name!r} has shape {tuple(value[name].shape)} in the checkpoint and "
                 f"{tuple(tensor.shape)} in the model: it belongs to another recipe"
             )
-        tensor.copy_(value[name])
+        tensor.copy_(shared_like(value[name], tensor))

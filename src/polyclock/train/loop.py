@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +19,10 @@ from ..dice import Dice, seed_of
 from . import checkpoint, log, resume
 from .checkpoint import Files
 from .lock import Lock
-from .parallel import Ranks, joined, parallelize, unsynced
+from .lora import add_lora
+from .parallel import Ranks, joined, parallelize, recompute, unsynced, whole
 from .settings import Training
-from .state import State
+from .state import Save, State
 from .stop import EXIT_CODE, Stop, agreed
 
 _PART = "losses."  # before a modality's name where losses and other numbers share a dict
@@ -45,7 +46,8 @@ class Job:
     loss      (model, latent, dice, *, step, global_size) -> (scalar, {name: scalar}): sums over this batch's samples
               divided by global_size
     loader    (source, *, batch_size, seed, rank, world, workers) -> Stream; batch_size counts all processes
-    save      writes the model into a folder (config.json, model.safetensors, ...)
+    save      (model, folder, weights) -> writes the model into a folder (config.json, model.safetensors, ...), with
+              these weights by name
     source    samples to train on; held_out: samples to validate on, or None
     facts     plain data that must not change when the run is resumed: the recipe and the data's fingerprint;
               "weights" where the model does not begin new, and is validated before the first step
@@ -54,7 +56,7 @@ class Job:
     build: Callable[[], nn.Module]
     loss: Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
     loader: Callable[..., Stream]
-    save: Callable[[nn.Module, Path], object]
+    save: Save
     source: Sized
     held_out: Sized | None = None
     facts: dict[str, Any]
@@ -110,14 +112,23 @@ def run(
             torch.set_float32_matmul_precision("high")
         start = ranks.on_first(lambda: _open(job, training, out, stack, files))
         torch.manual_seed(training.seed)
-        state = State.fresh(job.build().to(ranks.device), training)
+        model = job.build()
+        if training.lora:
+            how = {"alpha": training.lora_alpha, "of": training.lora_of, "beside": training.lora_beside}
+            add_lora(model, training.lora, training.seed, **how)  # type: ignore[arg-type]
+        if training.recompute:
+            recompute(model)
+        module = parallelize(Step(model.to(ranks.device), job.loss), ranks.mesh, training.shards)
+        state = State.fresh(model, training)
         if start:
             state.load(Path(start))
         paper = log.Log(out, steps=training.steps, tensorboard=tensorboard, active=ranks.first)
         stack.callback(paper.close)
         paper.say(f"{'resuming at' if start else 'starting at'} step {state.step} of {training.steps} in {out}")
-        loop = Loop(job=job, training=training, out=out, ranks=ranks, state=state, stop=stop, log=paper, files=files)
-        return loop.go()
+        return Loop(
+            job=job, training=training, out=out, ranks=ranks, state=state, module=module, stop=stop, log=paper,
+            files=files,
+        ).go()  # fmt: skip
 
 
 def _open(job: Job, training: Training, out: Path, stack: ExitStack, files: Files) -> str | None:
@@ -148,6 +159,7 @@ class Loop:
     out: Path
     ranks: Ranks
     state: State
+    module: nn.Module  # the model with its loss, as the processes share it
     stop: Stop
     log: log.Log
     files: Files
@@ -155,10 +167,8 @@ class Loop:
     saved: int = -1
     busy: float = 0.0  # seconds in steps, and of them waiting for data, since the last row of the log
     waited: float = 0.0
-    module: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
-        self.module = parallelize(Step(self.state.model, self.job.loss), self.ranks.mesh)
         self.module.train()
         self.saved = self.state.step if self.state.step else -1
 
@@ -238,7 +248,7 @@ class Loop:
             names = ["loss", *(_PART + name for name in parts)]
             sums = sums + torch.stack([total, *parts.values()]).detach().float()
         limit = training.clip or math.inf
-        norm = nn.utils.clip_grad_norm_(model.parameters(), limit).detach() / self.ranks.size
+        norm = whole(nn.utils.clip_grad_norm_(model.parameters(), limit).detach()) / self.ranks.size
         return [*names, "grad_norm"], torch.cat([sums, norm.reshape(1).to(sums)])
 
     def _loss(self, batch: Batch, first: int, step: int, global_size: int) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -333,15 +343,19 @@ class Loop:
             "seed": training.seed,
             "processes": self.ranks.size,
         }
-        self._write("checkpoints", training.keep, lambda folder: state.save(folder, self.job.save, notes, self.files))
+        saved = state.tensors()
+        self._write(
+            "checkpoints", training.keep, lambda folder: state.save(folder, saved, self.job.save, notes, self.files)
+        )
         self.saved = state.step
 
     def _write_best(self) -> None:
         """Write the weights that the model holds now as those to use; RUN/model leads to them."""
+        weights = self.state.weights()
 
         def fill(folder: Path) -> None:
             self.files.make(folder / "model")
-            self.job.save(self.state.model, folder / "model")
+            self.job.save(self.state.model, folder / "model", weights)
             plain = {"step": self.state.step, "loss": self.state.best_loss}
             self.files.write(folder / "state.json", json.dumps(plain, indent=1) + "\n")
 

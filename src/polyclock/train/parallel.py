@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ def joined(device: str | torch.device | None = None) -> Iterator[Ranks]:
 
     gloo on CPUs, nccl on GPUs. A process group that the caller made already is used and left open.
     """
-    device = torch.device(device) if device else _own_device()
+    device = torch.device(device) if device else own_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -96,27 +100,75 @@ def joined(device: str | torch.device | None = None) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def parallelize(model: nn.Module, mesh: DeviceMesh | None) -> nn.Module:
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model's backbone. Errors: ValueError for a model without."""
+    found = getattr(getattr(model, "backbone", None), "blocks", None)
+    if not isinstance(found, nn.ModuleList):
+        raise ValueError(f"a {type(model).__name__} has no backbone with blocks; lora, recompute and shards need them")
+    return list(found)
+
+
+def recompute(model: nn.Module) -> None:
+    """From now on a backward pass computes what happened within each block anew, in place of keeping it."""
+    for block in blocks_of(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def parallelize(module: nn.Module, mesh: DeviceMesh | None, shards: bool = False) -> nn.Module:
     """Wrap the module whose forward computes the loss, so that its gradients are averaged over `mesh`.
 
     The gradient is the mean over processes: with losses that are sums / global batch size, multiply the loss by the
     number of processes. Every parameter must take part in every forward pass, if only with zero rows.
 
-    For models that do not fit on one GPU, `torch.distributed.fsdp.fully_shard(block, mesh=mesh)` over the blocks
-    and then over the model goes here; `State.tensors` must then gather (`DTensor.full_tensor`) before it saves, and
-    `State.load` distribute what it reads. Nothing else in the loop would change.
+    With `shards` each process keeps a share of every weight of `module.model` and puts a block's together while it
+    computes it (FSDP2), for models that do not fit on one GPU; else each keeps a copy of all. An optimizer is made
+    afterwards, of the weights that are then there.
     """
     if mesh is None:
-        return model
-    return DistributedDataParallel(model, process_group=mesh.get_group())
+        return module
+    if not shards:
+        return DistributedDataParallel(module, process_group=mesh.get_group())
+    for block in blocks_of(module.model):  # type: ignore[arg-type]
+        fully_shard(block, mesh=mesh)
+    # By itself the outermost keeps its weights together until a backward pass, which a validation has not.
+    return fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+
+@contextmanager
+def _local_gradients(module: FSDPModule) -> Iterator[None]:
+    module.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        module.set_requires_gradient_sync(True)
 
 
 def unsynced(module: nn.Module) -> AbstractContextManager[None]:
     """Within the block gradients stay local: for all but the last forward pass of an accumulated step."""
+    if isinstance(module, FSDPModule):
+        return _local_gradients(module)
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
-def _own_device() -> torch.device:
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor put together from the processes that have a share of it: all must ask. Any other is itself."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's share of a tensor, in the same memory; any other tensor is itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor cut into shares as `like` is, on its device."""
+    if not isinstance(like, DTensor):
+        return value.to(like.device)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+def own_device() -> torch.device:
+    """The GPU of this process among those of its machine, or the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

@@ -18,6 +18,8 @@ HARMLESS = frozenset(
         "max_bad_steps",
         "time_limit",
         "validate_every",
+        "recompute",
+        "shards",
         "validation_batches",
         "workers",
     }
@@ -34,11 +36,19 @@ class Training:
     lr, betas           of AdamW; lr is the peak of the schedule
     weight_decay        on weights with two or more dimensions; biases, gains and vectors are left alone
     factors             (parameter name prefix, factor of lr) pairs; the first prefix that fits is used; 0 freezes
+    lr_new              factor of lr for what no prefix fits and joins a trained model: modalities that begin silent or
+                        as copies
     warmup              steps of linear rise
     schedule            after it: "constant", or "cosine" down to min_lr at the last step
     clip                largest gradient norm; 0: no clipping
     ema                 decay of the moving average of the weights; 0: none. Update n uses min(ema, (1 + n) / (10 + n))
     precision           "fp32" (TF32 matrix products on GPUs) or "bf16" (autocast; the weights stay float32)
+    lora                rank of low-rank changes that are trained in place of all weights, besides what joins; 0: none
+    lora_alpha          a change counts alpha / rank times; none: once
+    lora_of             parts of the names of the maps that are changed, such as attention,cross; none: all
+    lora_beside         prefixes of parameters that are trained whole beside them, such as embed.video,head.video
+    recompute           compute what happens within a block anew in the backward pass: less memory, more time
+    shards              of several processes each keeps a share of all weights (FSDP2), in place of a copy
     validate_every      steps between validations on held-out episodes; 0: never
     validation_batches  batches of a validation, the same ones each time
     checkpoint_every    steps between checkpoints; keep: how many are kept
@@ -56,12 +66,19 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     factors: tuple[tuple[str, float], ...] = ()
+    lr_new: float = 1.0
     warmup: int = 500
     schedule: Literal["constant", "cosine"] = "cosine"
     min_lr: float = 0.0
     clip: float = 1.0
     ema: float = 0.999
     precision: Literal["fp32", "bf16"] = "fp32"
+    lora: int = 0
+    lora_alpha: float | None = None
+    lora_of: tuple[str, ...] = ()
+    lora_beside: tuple[str, ...] = ()
+    recompute: bool = False
+    shards: bool = False
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
@@ -77,9 +94,9 @@ class Training:
             _whole(name, getattr(self, name), least=1)
         for name in ("log_every", "max_bad_steps"):
             _whole(name, getattr(self, name), least=1)
-        for name in ("warmup", "validate_every", "workers", "seed"):
+        for name in ("warmup", "validate_every", "workers", "seed", "lora"):
             _whole(name, getattr(self, name), least=0)
-        for name in ("weight_decay", "min_lr", "clip"):
+        for name in ("weight_decay", "min_lr", "clip", "lr_new"):
             _number(name, getattr(self, name))
         _number("lr", self.lr, above=True)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -92,6 +109,10 @@ class Training:
             raise unknown("schedule", self.schedule, ("constant", "cosine"))
         if self.precision not in ("fp32", "bf16"):
             raise unknown("precision", self.precision, ("fp32", "bf16"))
+        if not self.lora and (self.lora_alpha or self.lora_of or self.lora_beside):
+            raise ValueError("lora_alpha, lora_of and lora_beside say how low-rank changes are trained; lora is 0")
+        if self.lora_alpha is not None:
+            _number("lora_alpha", self.lora_alpha, above=True)
         if self.time_limit is not None:
             _number("time_limit", self.time_limit, above=True)
         for pair in self.factors:
@@ -113,9 +134,10 @@ class Training:
         done = min(1.0, (step - self.warmup) / max(1, self.steps - 1 - self.warmup))
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
-    def factor(self, name: str) -> float:
-        """The factor of the learning rate for the parameter called `name`."""
-        return next((factor for prefix, factor in self.factors if name.startswith(prefix)), 1.0)
+    def factor(self, name: str, new: bool = False) -> float:
+        """The factor of the learning rate for the parameter called `name`; `new`: it joins a trained model."""
+        usual = self.lr_new if new else 1.0
+        return next((factor for prefix, factor in self.factors if name.startswith(prefix)), usual)
 
     def check_factors(self, names: Iterable[str]) -> None:
         """Raise `ValueError` if a prefix of `factors` fits none of the parameter `names`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -18,11 +18,24 @@ from torch.optim import AdamW
 
 from .checkpoint import Files
 from .ema import Average, put
+from .lora import adapted, merged, scale
+from .parallel import shared_like, whole
 from .settings import Training
 
-Save = Callable[[nn.Module, Path], object]
+Save = Callable[[nn.Module, Path, Mapping[str, Tensor]], object]
 # What the counters of the state are called in state.json.
 _COUNTERS = ("step", "bad_steps", "bad_in_a_row", "validated", "best_step", "best_loss", "seconds", "window")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds, by name: the model's weights; where low-rank changes are trained, what is trained; the
+    average; the optimizer's numbers, whose names end in .step, .exp_avg and .exp_avg_sq."""
+
+    weights: dict[str, Tensor]
+    trained: dict[str, Tensor]
+    average: dict[str, Tensor]
+    moments: dict[str, Tensor]
 
 
 @dataclass
@@ -67,24 +80,33 @@ class State:
         total = sum(t.numel() * t.element_size() for t in weights)
         return total + (3 if self.average else 2) * sum(p.numel() * p.element_size() for p in trained) + 65_536
 
-    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(average, optimizer) by parameter name; optimizer names end in .step, .exp_avg and .exp_avg_sq."""
+    def weights(self) -> dict[str, Tensor]:
+        """The model's weights as they are used: whole, with low-rank changes added. All processes must ask."""
+        return merged({name: _cpu(value) for name, value in self.model.state_dict().items()}, scale(self.model))
+
+    def tensors(self) -> Saved:
+        """All that a checkpoint holds, whole. All processes must ask."""
         average = {name: _cpu(value) for name, value in self.average.value.items()} if self.average else {}
         moments = {
             f"{name}.{key}": _cpu(value)
             for name, p in self.model.named_parameters()
             for key, value in self.optimizer.state.get(p, {}).items()
         }
-        return average, moments
+        trained = {}
+        if adapted(self.model):
+            trained = {name: _cpu(p) for name, p in self.model.named_parameters() if p.requires_grad}
+        return Saved(self.weights(), trained, average, moments)
 
-    def save(self, folder: Path, save_model: Save, notes: dict[str, Any], files: Files) -> None:
-        """Fill a checkpoint folder: model/, ema.safetensors, optimizer.safetensors and state.json (with `notes`)."""
+    def save(self, folder: Path, saved: Saved, save_model: Save, notes: dict[str, Any], files: Files) -> None:
+        """Fill a checkpoint folder with `saved`: model/, ema.safetensors, optimizer.safetensors and state.json (with
+        `notes`); where low-rank changes are trained also trained.safetensors."""
         files.make(folder / "model")
-        save_model(self.model, folder / "model")
-        average, moments = self.tensors()
+        save_model(self.model, folder / "model", saved.weights)
+        if saved.trained:
+            files.write_tensors(folder / "trained.safetensors", saved.trained)
         if self.average:
-            files.write_tensors(folder / "ema.safetensors", average)
-        files.write_tensors(folder / "optimizer.safetensors", moments)
+            files.write_tensors(folder / "ema.safetensors", saved.average)
+        files.write_tensors(folder / "optimizer.safetensors", saved.moments)
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         plain = {name: getattr(self, name) for name in _COUNTERS} | {"updates": self.updates, "versions": versions()}
         text = json.dumps(plain | notes | {"optimizer": groups}, indent=1)
@@ -96,7 +118,11 @@ class State:
         Raises `ValueError` if names or shapes of tensors differ from the model's.
         """
         plain: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        load_weights(self.model, folder / "model" / "model.safetensors")
+        if adapted(self.model):  # the rest is what the run began with
+            own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+            put(own, load_file(folder / "trained.safetensors"), "weight")
+        else:
+            load_weights(self.model, folder / "model" / "model.safetensors")
         if self.average:
             self.average.load(load_file(folder / "ema.safetensors"), plain["updates"])
         self._load_optimizer(load_file(folder / "optimizer.safetensors"))
@@ -111,17 +137,27 @@ class State:
             name, _, key = full.rpartition(".")
             if name not in known:
                 raise ValueError(f"optimizer state {full!r} is not in the model: it belongs to another recipe")
-            self.optimizer.state[known[name]][key] = value.to(known[name].device)
+            p = known[name]
+            self.optimizer.state[p][key] = shared_like(value, p) if value.shape == p.shape else value.to(p.device)
 
 
 def make_optimizer(model: nn.Module, training: Training) -> AdamW:
-    """Fused AdamW over the trainable parameters, grouped by learning rate factor and weight decay."""
+    """Fused AdamW over the trainable parameters, grouped by learning rate factor and weight decay.
+
+    A model says by `newcomers()` which of its parameters join what is trained already. Errors: ValueError for a factor
+    that would have no effect.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     training.check_factors(name for name, _ in named)
+    new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
+    if training.lr_new != 1 and not new:
+        raise ValueError(
+            f"lr_new={training.lr_new} has no effect: no modality joins a trained model (zero_init=True, or copy=)"
+        )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in named:
         decay = training.weight_decay if p.ndim >= 2 else 0.0
-        groups.setdefault((training.factor(name), decay), []).append(p)
+        groups.setdefault((training.factor(name, name in new), decay), []).append(p)
     return AdamW(
         [{"params": params, "factor": key[0], "weight_decay": key[1]} for key, params in groups.items()],
         lr=training.lr,
@@ -153,4 +189,4 @@ def versions() -> dict[str, str]:
 
 
 def _cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu").contiguous()
+    return whole(tensor.detach()).to("cpu").contiguous()

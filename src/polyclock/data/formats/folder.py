@@ -1,12 +1,15 @@
-"""A folder, CSV or JSONL of videos with captions: `video, prompt, <modality>...`, one video an episode."""
+"""Videos with captions, one an episode: a folder, a CSV or JSONL `video, prompt, <modality>...`, or lists of lines."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -16,28 +19,35 @@ from ...codecs.codec import Shape
 from ...errors import unknown
 from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
 from ..video import Pictures, pictures_of, read_frames
+from .options import Options
+from .recordings import fitted
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 ALIAS = "observation.images."
+OPTIONS = ("fps", "frames")
+LISTS = ("video.txt", "videos.txt")  # a file name a line; their captions stand in prompt.txt or prompts.txt beside
 
 
-def open_folder(root: Path) -> Clips:
+def open_folder(root: Path, options: Options = Options()) -> Clips:
     """A folder of videos; `clip.txt` beside `clip.mp4` is its caption. Episodes are numbered by file name."""
     rows = []
     for path in sorted(p for p in root.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
         caption = path.with_suffix(".txt")
         text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
         rows.append({"video": path.name, "prompt": text})
-    return Clips(root, root, rows)
+    return Clips(root, root, rows, options)
 
 
-def open_table(path: Path) -> Clips:
-    """A CSV (with a header) or JSONL; file names are relative to it or absolute.
+def open_table(path: Path, options: Options = Options()) -> Clips:
+    """A CSV (with a header), JSONL, or video.txt beside prompt.txt; file names are relative to it or absolute.
 
     Columns: `video`, `prompt`, and any modality: a video file, or an .npy or .npz array with one row per picture.
     Errors: ValueError naming file and line for no column `video`, or an empty cell in it.
     """
-    if path.suffix.lower() == ".jsonl":
+    rows: list[dict]
+    if path.name in LISTS:
+        rows = _lists(path)
+    elif path.suffix.lower() == ".jsonl":
         rows = load_jsonl(path)
     else:
         try:
@@ -49,18 +59,44 @@ def open_table(path: Path) -> Clips:
         raise ValueError(f"{path} has no rows; expected a header 'video,prompt,...' and one line per video")
     if not any("video" in row for row in rows):
         raise ValueError(f"{path} has no column 'video'; it has: {', '.join(map(str, rows[0]))}")
-    return Clips(path, path.parent, rows)
+    return Clips(path, path.parent, rows, options)
+
+
+def _lists(path: Path) -> list[dict]:
+    """video.txt and, where there is one, prompt.txt: line i of both belongs together."""
+    try:
+        videos = path.read_text(encoding="utf-8-sig").split("\n")
+        beside = path.with_name(path.name.replace("video", "prompt"))
+        prompts = beside.read_text(encoding="utf-8-sig").split("\n") if beside.is_file() else [""] * len(videos)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    videos, prompts = ([line.strip() for line in _without_end(lines)] for lines in (videos, prompts))
+    if len(videos) != len(prompts):
+        raise ValueError(
+            f"{path} has {len(videos)} lines, {beside.name} has {len(prompts)}; line i of both is one clip"
+        )
+    return [{"video": video, "prompt": prompt} for video, prompt in zip(videos, prompts, strict=True)]
+
+
+def _without_end(lines: list[str]) -> list[str]:
+    """The last line of a file ends with a line break, after which there is no further line."""
+    return lines[:-1] if lines and not lines[-1].strip() else lines
 
 
 class Clips(Subsets):
-    """Videos with captions as a data set: episode i is row i, its column "video" (or "observation.images.video")."""
+    """Videos with captions as a data set: episode i is row i, its column "video" (or "observation.images.video").
 
-    def __init__(self, name: Path, root: Path, rows: Sequence[dict]) -> None:
+    Options say which pictures of a clip are its frames. fps: the nearest to 0, 1 / fps, 2 / fps, ... s, so that clips
+    of all rates become one data set. frames=n, with fps: n pictures spread evenly over the whole clip, however long it
+    is, which count as fps a second; shorter clips are left out. Else all, and all clips have one rate.
+    """
+
+    def __init__(self, name: Path, root: Path, rows: Sequence[dict], options: Options = Options()) -> None:
         self.path, self.name, self.root = name, name.name, root
         self._files: dict[int, dict[str, Path]] = {}
         self._lock = threading.Lock()
         self._arrays: dict[Path, np.ndarray] = {}
-        self._agreed: set[tuple[int, str]] = set()
+        self._lacking = False  # whether it was said that a modality has one picture less
         self.notes: list[str] = []
         episodes, ignored = [], set()
         for i, row in enumerate(rows):
@@ -72,11 +108,22 @@ class Clips(Subsets):
                 )
             self._files[i] = files
             prompt = str(row.get("prompt") or "")
-            episodes.append(
-                Episode(index=i, length=len(pictures_of(files["video"])), tasks=(prompt,) if prompt else ())
+            episodes.append(Episode(index=i, length=0, tasks=(prompt,) if prompt else ()))
+        if options.frames and not options.fps:
+            raise ValueError(
+                f"{name}: frames={options.frames} spread over a clip have no rate of their own; say the one that they "
+                f"count as, frames={options.frames}&fps=8"
             )
-        self.episodes: tuple[Episode, ...] = tuple(episodes)
-        self._fps = self._one_rate()
+        self._fps = self._one_rate() if options.fps is None else float(rational(options.fps))
+        self._taken = {e.index: self._frames_of(e.index, options) for e in episodes}
+        short = [e.index for e in episodes if not len(self._taken[e.index])]
+        if short:
+            self.notes.append(f"{len(short)} clips have less than {options.frames} pictures; they are left out")
+        self.episodes: tuple[Episode, ...] = tuple(
+            replace(e, length=len(self._taken[e.index])) for e in episodes if len(self._taken[e.index])
+        )
+        if not self.episodes:
+            raise ValueError(f"{name}: no clip has {options.frames} pictures")
         if ignored:
             self.notes.append(f"columns {', '.join(sorted(ignored))} name neither videos nor arrays; they are left out")
         for note in self.notes:
@@ -88,6 +135,26 @@ class Clips(Subsets):
             raise ValueError(f"{self.path}, row {i}: {path} is not there")
         return path
 
+    def _frames_of(self, i: int, options: Options) -> np.ndarray:
+        """(length,) the picture of the file that each frame of the clip is; none where it is too short."""
+        pictures = pictures_of(self._files[i]["video"])
+        if options.frames:
+            if len(pictures) < options.frames:
+                return np.zeros(0, np.int64)
+            # As published: evenly from the first picture to the last, at the nearest one.
+            return np.linspace(0, len(pictures) - 1, options.frames).round().astype(np.int64)
+        if options.fps is None:
+            return np.arange(len(pictures))
+        step = rational(_rate(pictures)) / rational(options.fps)
+        count = math.ceil((len(pictures) - Fraction(1, 2)) / step)
+        return np.array([math.floor(j * step + Fraction(1, 2)) for j in range(count)], np.int64)
+
+    def mark(self, episode: int) -> str:
+        """sha256 over one row alone: files, sizes, which pictures are its frames."""
+        files = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[episode].items()) if k == "video"]
+        taken = self._taken[episode]
+        return hashlib.sha256(f"{episode} {files} {len(taken)} {taken.tobytes().hex()}".encode()).hexdigest()
+
     def _one_rate(self) -> float:
         rates: dict[float, int] = {}
         for i, files in self._files.items():
@@ -96,8 +163,8 @@ class Clips(Subsets):
         if len(rates) > 1:
             (a, i), (b, j) = list(rates.items())[:2]
             raise ValueError(
-                f"{self.path}: rows {i} and {j} have {a:g} and {b:g} frames per second; make one table per rate and "
-                "mix them with data.Mixture"
+                f"{self.path}: rows {i} and {j} have {a:g} and {b:g} frames per second; possible: one rate "
+                f"for all, {self.name}?fps={a:g}, or one table per rate"
             )
         return next(iter(rates))
 
@@ -143,6 +210,8 @@ class Clips(Subsets):
         for e in self.episodes:
             names = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[e.index].items())]
             digest.update(f"{e.index} {e.length} {e.tasks} {names}\n".encode())
+            if len(pictures_of(self._files[e.index]["video"])) != e.length:
+                digest.update(self._taken[e.index].tobytes())
         return digest.hexdigest()
 
     def has(self, episode: int, key: str) -> bool:
@@ -151,11 +220,14 @@ class Clips(Subsets):
             return bool(self._episode(episode).tasks)
         return _plain(key) in self._files.get(episode, {})
 
+    @cached_property
+    def _numbered(self) -> dict[int, Episode]:
+        return {e.index: e for e in self.episodes}
+
     def _episode(self, index: int) -> Episode:
-        for e in self.episodes:
-            if e.index == index:
-                return e
-        raise ValueError(f"{self.path}: row {index} is not in the data")
+        if index not in self._numbered:
+            raise ValueError(f"{self.path}: row {index} is not in the data")
+        return self._numbered[index]
 
     def column(self, key: str) -> Iterator[np.ndarray]:
         """One (length, *S, C) array per row that has the column."""
@@ -181,16 +253,31 @@ class Clips(Subsets):
         if bad:
             raise ValueError(f"{self.path}, row {episode}: frame {bad[0]} of {e.length}")
         path = self._files[episode][_plain(key)]
+        taken = self._taken[episode][np.asarray(frames, np.int64)]
         try:
             if path.suffix.lower() in ARRAY_SUFFIXES:
-                return self._array(episode, _plain(key), path)[np.asarray(frames, np.int64)]
-            if (episode, key) not in self._agreed:
-                if len(pictures_of(path)) != e.length:
-                    raise ValueError(f"{path} holds {len(pictures_of(path))} pictures, the video {e.length}")
-                self._agreed.add((episode, key))
-            return read_frames(path, frames, size=size)
+                rows = self._array(episode, _plain(key), path)[taken]
+                return fitted(rows, size) if size and rows.ndim == 4 and rows.shape[1:3] != tuple(size) else rows
+            return read_frames(path, self._agreeing(episode, key, path, taken).tolist(), size=size)
         except ValueError as error:
             raise ValueError(f"{self.name}, row {episode}: {error}") from None
+
+    def _agreeing(self, episode: int, key: str, path: Path, taken: np.ndarray) -> np.ndarray:
+        """The pictures of a modality's file that belong to those of the video. Errors: it is shorter or longer."""
+        here, video = len(pictures_of(path)), len(pictures_of(self._files[episode]["video"]))
+        if here == video:
+            return taken
+        if here != video - 1:
+            raise ValueError(f"{path} holds {here} pictures, the video {video}")
+        if not self._lacking:
+            self._lacking = True
+            warnings.warn(
+                f"{self.name}: {path.name} holds one picture less than its video, as what lies between pictures does; "
+                "its last one stands for two.",
+                UntidyData,
+                stacklevel=4,
+            )
+        return np.minimum(taken, here - 1)
 
     def _array(self, episode: int, key: str, path: Path) -> np.ndarray:
         """(length, *S): the array in a file, float32 if it holds floating numbers; a scalar a frame becomes (n, 1)."""
@@ -209,10 +296,10 @@ class Clips(Subsets):
                 stored = stored[name]
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
-        if stored.ndim == 0 or stored.dtype.kind not in "biuf" or len(stored) != self._episode(episode).length:
+        count = len(pictures_of(self._files[episode]["video"]))
+        if stored.ndim == 0 or stored.dtype.kind not in "biuf" or len(stored) != count:
             raise ValueError(
-                f"{path} holds {stored.dtype} {stored.shape}; expected numbers, one row for each of "
-                f"{self._episode(episode).length} pictures"
+                f"{path} holds {stored.dtype} {stored.shape}; expected numbers, one row for each of {count} pictures"
             )
         array = stored.astype(np.float32) if stored.dtype.kind == "f" else stored
         array = array[:, None] if array.ndim == 1 else array

@@ -67,6 +67,8 @@ class Options:
     mask: str | None = None
     split: str | None = None
     instruction: str | None = None
+    frames: int | None = None
+    kept: str | None = None
 
     def said(self) -> dict[str, Any]:
         """{name: value} of those that were said, as plain data."""
@@ -125,6 +127,11 @@ def _value(name: str, value: Any) -> Any:
         if not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"{value} frames per second; it must be positive and finite")
         return rate
+    if name == "frames":
+        count = int(value)
+        if count < 1:
+            raise ValueError(f"{value} frames; at least 1 is needed")
+        return count
     if name in ("state", "action"):
         return tuple(parse_part(word) for word in _words(VECTORS.get(value, value) if name == "action" else value))
     if name == "flip":

@@ -1,0 +1,77 @@
+"""Semantic features of single pictures: the patch tokens of DINOv2, with or without registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.source import load_json
+from .expert import FEATURES, check_frames, fingerprint
+from .pictures import batches, prepared, to_multiple
+from .weights import digest, folder_of, network, preprocessing
+
+TYPES = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dino:
+    """uint8 (T, H, W, 3) -> features float32 (T, h, w, C), one vector for each patch, after the last layer norm.
+
+    weights  a folder with config.json and *.safetensors, or a hub's name
+    size     (H, W) that pictures are resized to, multiples of the patch (14); None: the nearest to their own
+    batch    frames at a time
+    device   cpu, cuda, ...
+    """
+
+    weights: str
+    size: tuple[int, int] | None = None
+    batch: int = 8
+    device: str = "cpu"
+    modality = FEATURES
+
+    @cached_property
+    def folder(self) -> Path:
+        return folder_of(self.weights)
+
+    @property
+    def note(self) -> dict[str, Any]:
+        return {"kind": FEATURES}
+
+    @property
+    def after(self) -> int:
+        return 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self, digest(self.folder))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return load_json(self.folder / "config.json")
+
+    @cached_property
+    def _network(self) -> Any:
+        kind = TYPES.get(str(self._config.get("model_type")), "Dinov2Model")
+        return network(kind, self.folder, tuple(TYPES), self.device)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        check_frames(frames)
+        return torch.cat([self._told(piece).cpu() for piece in batches(frames, self.batch)]).numpy()
+
+    @torch.no_grad()
+    def _told(self, frames: np.ndarray) -> Tensor:
+        patch = int(self._config.get("patch_size", 14))
+        size = self.size or to_multiple((frames.shape[1], frames.shape[2]), patch)
+        if size[0] % patch or size[1] % patch:
+            raise ValueError(f"size {size[0]}x{size[1]} of DINOv2's pictures must be multiples of its patch, {patch}")
+        # Only the numbers: what preprocessor_config.json says of sizes is for classifying square pictures.
+        x = prepared(frames, size, preprocessing(self.folder), self.device)
+        tokens = self._network(pixel_values=x).last_hidden_state
+        grid = (size[0] // patch, size[1] // patch)
+        return tokens[:, tokens.shape[1] - grid[0] * grid[1] :].unflatten(1, grid).float()

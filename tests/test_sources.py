@@ -1,0 +1,192 @@
+"""Guidance by several sources at once: the five-branch formula by hand, what it costs, and approximations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from polyclock import Guide, sample
+from polyclock.encoders import Bytes
+from polyclock.layout import Layout, Stream
+from polyclock.modality import Condition
+from polyclock.model import WorldModel
+from polyclock.nn.modulation import Local
+from polyclock.timesteps import Shared
+from worlds import VIDEO, awake, recipe
+
+SOURCES = ("flow", "semantics", "geometry")
+WEIGHTS = {"text": 5.0, "flow": 1.0, "semantics": 1.0, "geometry": 1.0}
+QUERY, TEXT = "video, flow, semantics, geometry | text", ["a red cube falls", "nothing moves"]
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldModel:
+    features = {n: replace(VIDEO, shape=(4, 4, 4, 2), clock="video", null="zero") for n in SOURCES}
+    text = Condition(encoder=Bytes(width=16, depth=1, heads=2), route="context", null="empty")
+    made = recipe(
+        modalities={"video": VIDEO, **features}, layout=Layout(Stream("video", *SOURCES)), law=Shared(),
+        modulation=Local(shared=True), conditions={"text": text}, registers=0,
+    )  # fmt: skip
+    return awake(made.build())
+
+
+@pytest.fixture
+def calls(model: WorldModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Samples of each call of the network."""
+    sizes: list[int] = []
+    forward = model.forward
+
+    def counted(x, *rest, **more):
+        sizes.append(len(next(iter(x.values()))))
+        return forward(x, *rest, **more)
+
+    monkeypatch.setattr(model, "forward", counted)
+    yield sizes
+
+
+def ask(model: WorldModel, *guides: Guide, steps: int = 4, **more) -> dict[str, Tensor]:
+    return sample(model, QUERY, text=TEXT, steps=steps, guides=guides, decode=False, **more)
+
+
+def start(model: WorldModel) -> dict[str, Tensor]:
+    from polyclock.dice import Dice
+
+    return {n: Dice(0, 0, range(2)).normal(f"start.{n}", *m.shape) for n, m in model.modalities.items()}
+
+
+@torch.no_grad()
+def by_hand(model: WorldModel, weights: dict[str, float], steps: int, only: str | None = None) -> dict[str, Tensor]:
+    """Euler's steps on v(full) (1 + sum w) - sum w v(without each), written out."""
+    rows = {"text": torch.arange(2)}
+    told, untold = (model.conditioner({"text": words}, rows, 2) for words in (TEXT, ["", ""]))
+    z = start(model)
+    for k in range(steps):
+        t = {n: torch.full((2, 4), 1 - k / steps) for n in z}
+        v = model(z, t, told)
+        total = {n: (1 + sum(weights.values())) * v[n] for n in v}
+        for source, w in weights.items():
+            without = {n: torch.zeros_like(x) if n == source else x for n, x in z.items()}
+            branch = model(without, t, untold if source == "text" else told)
+            total = {n: total[n] - w * branch[n] for n in v}
+        z = {n: z[n] - (total[n] if only in (None, n) else v[n]) / steps for n in z}
+    return z
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 1e-4) -> bool:
+    return all(torch.allclose(a[n], b[n], atol=atol) for n in b)
+
+
+GUIDES = tuple(Guide(weight=w, drop={n}) for n, w in WEIGHTS.items())
+
+
+def test_five_branches(model: WorldModel) -> None:
+    assert same(ask(model, *GUIDES), by_hand(model, WEIGHTS, 4), 2e-4)
+    plain = ask(model)
+    assert not same(ask(model, *GUIDES), plain, 0.1)
+
+
+@pytest.mark.parametrize("many", [1, 2, 3, 5, 9])
+def test_branches_stacked_are_the_same(model: WorldModel, calls: list[int], many: int) -> None:
+    out = ask(model, *GUIDES, guide_batch=many)
+    assert sum(calls) == 4 * 5 * 2 and len(calls) == 4 * -(-5 // many)
+    assert same(out, by_hand(model, WEIGHTS, 4), 2e-4)
+
+
+def test_three_branches_and_guidance_of_the_video_alone(model: WorldModel) -> None:
+    """Text, and all features at once; then the five on the video's channels only."""
+    three = (Guide(weight=5.0, drop={"text"}), Guide(weight=1.0, drop=frozenset(SOURCES)))
+    rows = {"text": torch.arange(2)}
+    told, untold = (model.conditioner({"text": words}, rows, 2) for words in (TEXT, ["", ""]))
+    z = start(model)
+    with torch.no_grad():
+        for k in range(4):
+            t = {n: torch.full((2, 4), 1 - k / 4) for n in z}
+            bare = {n: x if n == "video" else torch.zeros_like(x) for n, x in z.items()}
+            v, no_text, no_features = model(z, t, told), model(z, t, untold), model(bare, t, told)
+            z = {n: z[n] - (7 * v[n] - 5 * no_text[n] - no_features[n]) / 4 for n in z}
+    assert same(ask(model, *three), z, 2e-4)
+    scoped = tuple(replace(g, scope={"video"}) for g in GUIDES)
+    assert same(ask(model, *scoped), by_hand(model, WEIGHTS, 4, only="video"), 2e-4)
+
+
+def test_the_coefficients_sum_to_one(model: WorldModel) -> None:
+    """Where no branch differs from another, guidance of any weight changes nothing."""
+    blind = awake(model.recipe.build())
+    with torch.no_grad():
+        for n in SOURCES:
+            blind.embed[n].weight.zero_()
+            blind.embed[n].bias.zero_()
+    guides = [replace(g, weight=17.0) for g in GUIDES if "text" not in g.drop]
+    assert same(ask(blind, *guides), ask(blind), 1e-5)
+
+
+def test_no_weight_no_cost_and_nothing_changes(model: WorldModel, calls: list[int]) -> None:
+    plain = ask(model)
+    assert calls == [2] * 4
+    out = ask(model, *(replace(g, weight=0.0) for g in GUIDES))
+    assert calls == [2] * 8 and all(torch.equal(out[n], plain[n]) for n in plain)
+
+
+def test_only_text_is_classifier_free_guidance(model: WorldModel) -> None:
+    """w = g - 1 of the scale g in unconditional + g (conditional - unconditional)."""
+    g = 6.0
+    rows = {"text": torch.arange(2)}
+    told, untold = (model.conditioner({"text": words}, rows, 2) for words in (TEXT, ["", ""]))
+    z = start(model)
+    with torch.no_grad():
+        for k in range(4):
+            t = {n: torch.full((2, 4), 1 - k / 4) for n in z}
+            yes, no = model(z, t, told), model(z, t, untold)
+            z = {n: z[n] - (no[n] + g * (yes[n] - no[n])) / 4 for n in z}
+    assert same(ask(model, Guide(weight=g - 1, drop={"text"})), z, 2e-4)
+
+
+def test_a_negative_prompt_stands_in_for_the_empty_text(model: WorldModel) -> None:
+    """Of another length than the prompt, stacked with it or not; as text and as what an encoder reads."""
+    negative = "blurred, with a watermark, and many words more than are said otherwise"
+    rows = {"text": torch.arange(2)}
+    told, no = (model.conditioner({"text": words}, rows, 2) for words in (TEXT, [negative] * 2))
+    z = start(model)
+    with torch.no_grad():
+        for k in range(4):
+            t = {n: torch.full((2, 4), 1 - k / 4) for n in z}
+            yes, bad = model(z, t, told), model(z, t, no)
+            z = {n: z[n] + (3 * bad[n] - 4 * yes[n]) / 4 for n in z}
+    guide = Guide(weight=3.0, drop={"text"}, instead={"text": negative})
+    for many in (1, 2):
+        assert same(ask(model, guide, guide_batch=many), z, 2e-4)
+    assert not same(ask(model, replace(guide, instead={})), z, 0.01)
+    with pytest.raises(ValueError, match="unknown condition that a Guide drops 'text'"):
+        ask(model, Guide(weight=3.0, drop={"flow"}, instead={"text": negative}))
+
+
+def test_guidance_in_the_first_half_alone(model: WorldModel, calls: list[int]) -> None:
+    first = tuple(replace(g, interval=(0.51, 1.0)) for g in GUIDES)
+    ask(model, *first, guide_batch=5)
+    assert calls == [10, 10, 2, 2]
+
+
+def test_differences_that_are_found_now_and_then(model: WorldModel, calls: list[int]) -> None:
+    """Three steps of four go on with what the last look found; each guide by a measure of its own."""
+    often, rarely = GUIDES[0], replace(GUIDES[1], every=4)
+    out = ask(model, often, rarely, steps=8)
+    assert sum(calls) == 2 * (8 + 8 + 2)
+    rows = {"text": torch.arange(2)}
+    told, untold = (model.conditioner({"text": words}, rows, 2) for words in (TEXT, ["", ""]))
+    z, old = start(model), {}
+    with torch.no_grad():
+        for k in range(8):
+            t = {n: torch.full((2, 4), 1 - k / 8) for n in z}
+            v, no = model(z, t, told), model(z, t, untold)
+            if k % 4 == 0:
+                blind = model({**z, "flow": torch.zeros_like(z["flow"])}, t, told)
+                old = {n: v[n] - blind[n] for n in v}
+            z = {n: z[n] - (v[n] + 5 * (v[n] - no[n]) + old[n]) / 8 for n in z}
+    assert same(out, z, 2e-4)
+    assert not same(out, ask(model, often, GUIDES[1], steps=8), 1e-3)
+    with pytest.raises(ValueError, match="every=0 evaluations of a Guide"):
+        ask(model, replace(often, every=0))
