@@ -32,12 +32,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
-from polyclock import DiT, Layout, Local, Modality, Recipe, Shared, Stream
-from polyclock.codecs import Chain, FlowColor, FlowFrames, Projection, Resample, WanVAE
 from polyclock.data import Latents
 from polyclock.data.source import Episode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from prepared import pipeline, taken  # noqa: E402
 
 NAMES = ("video", "flow", "features")
 Window = list[np.ndarray]  # (F, h, w, C) float16 of each name
@@ -217,11 +217,6 @@ def forget(folder: Path) -> None:
         os.close(handle)
 
 
-def taken(folder: Path) -> int:
-    """Bytes that the files below a folder take on the disk."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-
-
 def one_pass(store: Any, size: Size, windows: int, seed: int) -> dict[str, float]:
     """Seconds by the wall and of the processor for a window, over `windows` random ones."""
     dice = np.random.default_rng(seed)
@@ -274,156 +269,6 @@ def stores(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         warm, cold = (results[name][f"{how}_ms_per_window_wall"]["median"] for how in ("warm", "cold"))
         print(f"{name:18s} warm {warm:8.3f} ms  cold {cold:8.3f} ms  {megabytes / warm * 1000:8.0f} MiB/s warm")
     return {"size": vars(size), "mebibytes_per_window": megabytes, "stores": results}
-
-
-# ---------------------------------------------------------------- the pipeline
-
-
-def fused(*, vae: str, frames: int = 5, height: int = 30, width: int = 52, channels: int = 16) -> Recipe:
-    """Video, its flow drawn in colour, and two kinds of features, in one stream."""
-    shape = (frames, height, width)
-    drawn = FlowColor(style="hsv", range="diagonal", reach=0.15, turn=0.5)
-    features = Chain(Projection(components=8), Resample(size=(height, width)))
-    modalities = {
-        "video": Modality(shape=(*shape, channels), patch=(1, 2, 2), codec=WanVAE(folder=vae)),
-        "flow": Modality(
-            shape=(*shape, channels), patch=(1, 2, 2), codec=Chain(FlowFrames(), drawn, WanVAE(folder=vae, raw="float"))
-        ),
-        "semantics": Modality(shape=(*shape, 8), patch=(1, 2, 2), codec=features),
-        "geometry": Modality(shape=(*shape, 8), patch=(1, 2, 2), codec=features),
-    }
-    return Recipe(
-        name="fused", modalities=modalities, layout=Layout(Stream(*modalities)), law=Shared(), modulation=Local(),
-        backbone=DiT(),
-    )  # fmt: skip
-
-
-def networks(folder: Path, which: str) -> tuple[str, str]:
-    """Folders of a random Wan autoencoder and a random DINOv2 with registers."""
-    import diffusers
-    import transformers as tf
-
-    torch.manual_seed(0)
-    tiny = which == "tiny"
-    sizes: dict[str, Any] = {"base_dim": 8, "dim_mult": [1, 1, 2, 2], "num_res_blocks": 1} if tiny else {}
-    diffusers.AutoencoderKLWan(**sizes).save_pretrained(folder / "vae")
-    small: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} if tiny else {}
-    config = tf.Dinov2WithRegistersConfig(**small, image_size=518, patch_size=14)
-    tf.Dinov2WithRegistersModel(config).save_pretrained(folder / "dino")
-    return str(folder / "vae"), str(folder / "dino")
-
-
-class Patches(torch.nn.Module):
-    """Stands in for VGGT's aggregator: tokens of its layout and width, of one convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embed = torch.nn.Conv2d(3, 2048, 14, 14)
-
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
-        return self.embed(pictures[0]).flatten(2).mT[None], 0
-
-
-def film(folder: Path, clips: int, frames: int, size: tuple[int, int]) -> None:
-    """Clips of a smooth random texture that moves."""
-    from polyclock.data.encode import VideoCodec, encode_video
-
-    folder.mkdir()
-    for i in range(clips):
-        dice = np.random.default_rng(i)
-        coarse = torch.from_numpy(dice.uniform(0, 255, (1, 3, 24, 40)).astype(np.float32))
-        large = torch.nn.functional.interpolate(coarse, (size[0] + 64, size[1] + 64), mode="bicubic")[0].movedim(0, -1)
-        moved = [large[t * 2 % 64 : t * 2 % 64 + size[0], t % 64 : t % 64 + size[1]] for t in range(frames)]
-        pictures = torch.stack(moved).clamp(0, 255).byte().numpy()
-        encode_video(folder / f"{i}.mp4", pictures, 16.0, VideoCodec(encoder="h264", group=12, crf=18))
-
-
-def pipeline(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    from polyclock.commands.prepare import prepare
-    from polyclock.data import Windows, open_dataset
-    from polyclock.experts.annotate import annotate
-    from polyclock.experts.dino import Dino
-    from polyclock.experts.dis import Dis
-    from polyclock.experts.projected import Projected
-    from polyclock.experts.vggt import Vggt
-    from polyclock.model import encode_signal
-    from polyclock.train.ahead import encoded_ahead
-
-    high, wide = (int(n) for n in args.pixels.split("x"))
-    frames, device = args.clip_frames, args.device
-    vae, dino = networks(folder, args.networks)
-    film(folder / "clips", args.pairs, frames, (high, wide))
-    grid = (high // 16 * 14, wide // 16 * 14)  # a patch for each token of two by two latent cells
-    plain = {
-        "semantics": Dino(weights=dino, size=grid, device=device),
-        "geometry": Vggt(network=Patches().to(device), name="stand-in", size=grid, device=device),
-    }
-    out, source = folder / "out", open_dataset(folder / "clips")
-    begun = time.perf_counter()
-    experts = {"flow": Dis(), **{n: Projected(expert=e) for n, e in plain.items()}}
-    annotate(source, str(folder / "clips"), out, experts)
-    sizes = {"frames": (frames + 3) // 4, "height": high // 8, "width": wide // 8}
-    flags = " ".join(f"--{name} {value}" for name, value in sizes.items())
-    words, every = f"{Path(__file__).resolve()}:fused --vae {vae} {flags}", range(args.pairs)
-    prepare(
-        words, str(out), every, out / "latents", stride=frames, precision="float16", device=device, tell=lambda _: None
-    )
-    prepared = time.perf_counter() - begun
-    dataset = open_dataset(out)
-    recipe = fused(vae=vae, **sizes).fit(dataset)
-    how: dict[str, Any] = {"training": True, "stride": frames, "precision": "float16", "device": device}
-    ahead = encoded_ahead(recipe, dataset, every, out / "latents", **how)
-    windows = Windows(dataset, recipe.signals(), frames, ahead)
-    codecs = {n: m.codec for n, m in recipe.modalities.items()}
-
-    def cached(i: int) -> dict[str, torch.Tensor]:
-        found = {}
-        for name, value in windows[i].values.items():
-            kept = name in ahead
-            raw = torch.from_numpy(np.asarray(value.numbers[0] if kept else value)).to(device)[None].float()  # type: ignore[union-attr]
-            found[name] = encode_signal(codecs[name], raw, name, None, kept)
-        return found
-
-    def anew(i: int) -> dict[str, torch.Tensor]:
-        pictures = np.asarray(source.read(i, "video", range(frames)))
-        raw = {"video": pictures, "flow": Dis()(pictures)}
-        for name, expert in plain.items():
-            features = torch.from_numpy(expert(pictures)).to(device)[None]
-            raw[name] = dataset.made_by(name).project(features)[0]  # type: ignore[union-attr]
-        return {n: encode_signal(codecs[n], torch.as_tensor(v).to(device)[None], n, None) for n, v in raw.items()}
-
-    for name, true in anew(0).items():
-        off = (cached(0)[name] - true).abs().max() / true.abs().max()
-        assert float(off) < 0.02, f"{name}: what is stored differs from what is made by {float(off):.3f}"
-    spent: dict[str, list[float]] = {"cached": [], "anew": []}
-    for i in every:
-        for name, run in (("cached", cached), ("anew", anew)):
-            begun = time.perf_counter()
-            run(i)
-            spent[name].append(time.perf_counter() - begun)
-    ratio = [b / a for a, b in zip(spent["cached"], spent["anew"], strict=True)]
-    columns = {p.name: taken(p) / args.pairs for p in sorted((out / "columns").iterdir())}
-    whole = {n: e(np.asarray(source.read(0, "video", range(2)))).nbytes // 2 * frames // 2 for n, e in plain.items()}
-    found = {
-        "clip": [frames, high, wide, 3],
-        "networks": args.networks,
-        "clips_per_second": {n: round(1 / median(v), 3) for n, v in spent.items()},
-        "times_as_fast": {
-            "median": round(median(ratio), 1),
-            "least": round(min(ratio), 1),
-            "most": round(max(ratio), 1),
-        },
-        "seconds_to_prepare_a_clip": round(prepared / args.pairs, 3),
-        "bytes_per_clip": {
-            "video": taken(folder / "clips") / args.pairs,
-            **columns,
-            "latents of video and flow, float16": taken(out / "latents") / args.pairs,
-            **{f"{n}, whole in float16": size for n, size in whole.items()},
-        },
-    }
-    print(json.dumps(found, indent=1))
-    return found
 
 
 def of(package: str) -> str | None:
