@@ -1,6 +1,6 @@
 """Time of policy calls and training steps: the authors' Unified World Models code against this package, same weights.
 
-    python benchmarks/uwm.py CHECKOUT [--small] [--cases policy,train,solvers] [--rounds 10] [--out FILE.json]
+    python benchmarks/uwm.py CHECKOUT [--small] [--cases policy,bare,train,solvers] [--rounds 10] [--out FILE.json]
 
 Give a checkout of their code; it has no licence and is not part of this repository. Besides torch and diffusers it
 needs transformers, `pip install einops` and `pip install --no-deps torchvision` (tools/make_uwm_golden.py says what
@@ -9,6 +9,8 @@ what `polyclock.interop.uwm.load` makes of it. They take turns call by call in o
 machine does falls on both; a ratio is that of two neighbouring calls. `--small` runs a narrow model in seconds.
 
 policy   one call at batch 1: pictures, their features, ten steps, actions
+bare     the same question without tokens for the future ("action | .., -video") of a network whose law trains it, as
+         `polyclock train uwm --alone` does, beside their call and our full one: time alone, so random weights will do
 train    one step: pictures cropped and coloured, forward, backward, AdamW. Theirs is as they train: the autoencoder
          encodes four pictures a sample in every step, and torch chooses how AdamW is computed. Ours is fused, and
          encodes the same pictures in every step ("encoding"), or has what was said of them ahead ("ahead": 8 looks at
@@ -42,7 +44,7 @@ from turns import Call, compared, order_interval, show, turns  # noqa: E402, F40
 
 import uwm_weights as numbers  # noqa: E402
 
-CASES = ("policy", "train", "solvers")
+CASES = ("policy", "bare", "train", "solvers")
 STEPS = 10
 FEWER = (5, 3, 2)
 LOOKS = 8
@@ -102,6 +104,37 @@ def policy(sides: Sides, rounds: int) -> dict[str, Any]:
     show("policy, 10 steps", found)
     print(f"  largest difference of an action: {apart:.2e}")
     return found | {"largest_difference": apart}
+
+
+def bare(sides: Sides, rounds: int) -> dict[str, Any]:
+    """Our call without tokens for the future beside theirs and our full one, and how many tokens each of ours has."""
+    from polyclock import Mixture, Task, sample
+
+    model, question = sides.ours, f"{sides.query}, -video"
+    recipe = model.recipe
+    law = Mixture((0.3, Task(question)), (0.7, recipe.law), whole=True)
+    model.patterns = law.patterns(recipe.modalities, recipe.conditions)
+    lengths: list[int] = []
+
+    def asked(query: str) -> Call:
+        return lambda: sample(model, query, steps=STEPS, decode=False, strict=True, **sides.given)
+
+    sides.theirs.eval()
+    calls = {"theirs": torch.no_grad()(lambda: sides.theirs.sample_marginal_action(sides.now))}
+    calls |= {"full": asked(sides.query), "bare": asked(question)}
+    hook = model.backbone.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    tokens = {}
+    for name in ("full", "bare"):
+        calls[name]()
+        tokens[name] = lengths[-1]
+    hook.remove()
+    spent = turns(calls, rounds)
+    pairs = {"full": ("theirs", "full"), "bare": ("theirs", "bare"), "saved": ("full", "bare")}
+    found: dict[str, Any] = {name: compared(spent, *pair) for name, pair in pairs.items()}
+    for name, (slow, fast) in pairs.items():
+        show(f"{slow} / {fast}", found[name])
+    print(f"  tokens of ours: {tokens}", flush=True)
+    return found | {"tokens": tokens}
 
 
 def train(sides: Sides, rounds: int) -> dict[str, Any]:
@@ -297,7 +330,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(Path(args.checkout).resolve(), name, args.batch, Path(folder))
     print(f"{name}: {sum(p.numel() for p in sides.ours.parameters()) / 1e6:.1f} M weights, load {load[0]:.1f}")
-    cases = {"policy": policy, "train": train, "solvers": solvers}
+    cases = {"policy": policy, "bare": bare, "train": train, "solvers": solvers}
     results = {case: cases[case](sides, args.rounds) for case in CASES if case in chosen}
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
