@@ -77,6 +77,25 @@ def test_actions_that_are_noise_do_not_agree_with_themselves(model, answering) -
     assert found["rows"]["joint, then inverse"]["errors"]["action.error"]["mean"] == pytest.approx(1.13, abs=0.2)
 
 
+def test_a_film_of_another_window_has_noise_of_its_own(model, answering) -> None:
+    """Film and actions are what the noise alone says: they agree with each other, not with another window's film."""
+
+    def dreaming(model, query, *, noise, **values):
+        level = torch.sigmoid(4 * noise["action"][:, :1, 0]).expand(-1, 2)
+        if "video" in values:
+            level = level_of(model.codec("video").decode(values["video"]))
+        level = (16 * level).round() / 16
+        film = torch.from_numpy(picture(level.flatten().numpy())).view(len(level), 2, 16, 16, 3)
+        raw = torch.stack([level[:, :1], torch.full_like(level[:, :1], 7.0)], -1).expand(-1, 4, -1)
+        wanted = query.split("|")[0]
+        return {n: model.codec(n).encode(v) for n, v in (("video", film), ("action", raw)) if n in wanted}
+
+    answering(dreaming)
+    found = consistency(probing(model))
+    shuffled = row(found, "joint, then inverse", "joint, then inverse with shuffled video", "action.error")
+    assert shuffled["first_mean"] == pytest.approx(0, abs=1e-6) and shuffled["verdict"] == "better"
+
+
 def test_a_model_that_cannot_be_asked_is_said_to_be_so(model) -> None:
     setting = probing(model)
     alone = replace(setting, asked={"policy": setting.asked["policy"]})

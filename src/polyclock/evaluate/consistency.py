@@ -30,7 +30,7 @@ def consistency(probing: Probing) -> Plain:
     for places, batch, _ in probing.batches():
         asking = probing.asking(places, batch)
         keep = [j for j, p in enumerate(places) if p in strangers]
-        others = probing.asking(places, probing.held.gather([strangers.get(p, p) for p in places]))
+        others = probing.elsewhere(places, strangers)
         for question in cycles:
             if question.name == "forward":
                 _forward(scores, asking, others, keep, question, inverse)

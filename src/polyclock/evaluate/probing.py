@@ -46,6 +46,11 @@ class Probing:
         """Questions about a batch, in `steps` of the solver (None: the probe's)."""
         return Asking(self.model, places, batch, steps or self.steps, self.seed, self.guides)
 
+    def elsewhere(self, places: Sequence[Place], strangers: Mapping[Place, Place]) -> Asking:
+        """Questions about the window that stands in for each of `places`, with that window's own noise."""
+        theirs = [strangers.get(p, p) for p in places]
+        return self.asking(theirs, self.held.gather(theirs))
+
     def batches(self) -> Iterator[tuple[list[Place], Batch, Dataset]]:
         """Batches of the windows that are looked at."""
         return self.held.batches(self.batch_size, self.places)

@@ -177,7 +177,7 @@ def world(probing: Probing) -> Plain:
     strangers = held.strangers(probing.seed, probing.places)
     for places, batch, data in probing.batches():
         asking = probing.asking(places, batch)
-        others = probing.asking(places, held.gather([strangers.get(p, p) for p in places]))
+        others = probing.elsewhere(places, strangers)
         keep = [j for j, p in enumerate(places) if p in strangers]
         truths = {
             s.film: Truth(held, s.film, places, data, batch.tensor(s.film)) for pairs in plan.values() for s, _ in pairs
