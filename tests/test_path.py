@@ -49,8 +49,6 @@ def test_clip_limits_the_clean_estimate():
 def test_a_noise_prediction_cannot_start_at_pure_noise():
     with pytest.raises(ValueError, match="alpha"):
         Linear(predict="noise")
-    with pytest.raises(ValueError, match="possible: velocity, noise, data"):
-        Linear(predict="score")
 
 
 def test_the_table_is_that_of_diffusers():
@@ -74,8 +72,28 @@ def test_the_table_stamps_data_like_its_first_noise_level():
 def test_a_table_refuses_velocity_and_too_many_steps():
     with pytest.raises(ValueError, match="derivative"):
         Discrete(predict="velocity")
+    with pytest.raises(ValueError, match="a table of 0 steps"):
+        Discrete(steps=0)
     with pytest.raises(ValueError, match="possible: 1 to 100"):
         Discrete().rows(101)
+    with pytest.raises(ValueError, match=r"none of 2 solver steps \(trailing\) begins at t_max=0.3 or below"):
+        Discrete(spacing="trailing", t_max=0.3).rows(2)
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine, Discrete])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"predict": "score"}, "possible: velocity, noise, data"),
+        ({"predict": "data", "t_max": 3.0}, "must lie in"),
+        ({"predict": "data", "unknown": 0.0}, "must lie in"),
+        ({"predict": "noise", "spread": 0.5}, "positive number, and for predict='data' only"),
+        ({"predict": "data", "spread": 0.0}, "positive number, and for predict='data' only"),
+    ],
+)
+def test_what_no_path_can_be(kind, changes, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**changes)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
@@ -95,9 +113,3 @@ def test_with_a_spread_pure_noise_is_not_seen_and_answers_have_its_unit():
     assert not path.seen(x, torch.tensor(1.0)).any() and torch.equal(path.seen(x, torch.tensor(0.0)), x)
     assert torch.equal(path.answer(torch.ones(5)), torch.full((5,), 0.5))
     assert torch.equal(Linear().seen(x, torch.tensor(1.0)), x) and torch.equal(Linear().answer(x), x)
-
-
-@pytest.mark.parametrize("changes", [{"spread": 0.5}, {"predict": "data", "spread": 0.0}])
-def test_a_spread_that_cannot_be(changes):
-    with pytest.raises(ValueError, match="positive number, and for predict='data' only"):
-        Linear(**changes)

@@ -42,17 +42,21 @@ class Path:
     spread: float | None = None
 
     def __post_init__(self) -> None:
-        if self.spread is not None and (self.predict != "data" or self.spread <= 0):
-            raise ValueError(f"spread={self.spread} is a positive number, and for predict='data' only")
-        if self.predict not in PREDICTIONS:
-            raise ValueError(f"predict={self.predict!r}; possible: {', '.join(PREDICTIONS)}")
-        if not 0 < self.t_max <= 1 or not 0 < self.unknown <= 1:
-            raise ValueError(f"t_max={self.t_max} and unknown={self.unknown} must lie in (0, 1]")
+        self._check()
         if self.predict == "noise" and self.alpha(torch.tensor(self.t_max)) < 1e-3:
             raise ValueError(
                 f"{type(self).__name__}(predict='noise', t_max={self.t_max}): alpha(t_max) is 0, where noise says "
                 "nothing about the data; use a smaller t_max or another prediction"
             )
+
+    def _check(self) -> None:
+        """Errors: ValueError for a number or a prediction that no path can have."""
+        if self.predict not in PREDICTIONS:
+            raise ValueError(f"predict={self.predict!r}; possible: {', '.join(PREDICTIONS)}")
+        if self.spread is not None and (self.predict != "data" or self.spread <= 0):
+            raise ValueError(f"spread={self.spread} is a positive number, and for predict='data' only")
+        if not 0 < self.t_max <= 1 or not 0 < self.unknown <= 1:
+            raise ValueError(f"t_max={self.t_max} and unknown={self.unknown} must lie in (0, 1]")
 
     def alpha(self, t: Tensor) -> Tensor:
         """Share of data at time t, same shape as t."""
@@ -192,8 +196,8 @@ class Discrete(Path):
 
     `spacing` is how the solver picks its rows: "leading" (90, 80, .. 0 of 100 in 10 steps: what DDIM schedulers
     default to) or "trailing" (99, 89, .. 9). `clip` is applied to the clean estimate, as those schedulers do.
-    Between table entries a time is rounded to the nearest entry. Errors: an unknown spacing; velocity prediction,
-    which a table has no derivative for.
+    Between table entries a time is rounded to the nearest entry. Errors: an unknown spacing; a velocity, for which a
+    table has no derivative; an empty table.
     """
 
     steps: int = 100
@@ -208,6 +212,9 @@ class Discrete(Path):
             raise ValueError(f"spacing={self.spacing!r}; possible: leading, trailing")
         if self.predict == "velocity":
             raise ValueError("Discrete has no derivative in t; predict must be 'noise' or 'data'")
+        if self.steps < 1:
+            raise ValueError(f"a table of {self.steps} steps; at least 1 is possible")
+        self._check()  # and no more: alpha is above 0 at every place of the table
 
     def index(self, t: Tensor) -> Tensor:
         """t in [0, 1] -> integer table place, 0 (data) .. steps, same shape."""
@@ -237,4 +244,6 @@ class Discrete(Path):
         else:
             places = (self.steps - torch.arange(steps) * (self.steps / steps)).round().long() - 1
         places = places[(places + 1) / self.steps <= self.t_max + 1e-6]
+        if not len(places):
+            raise ValueError(f"none of {steps} solver steps ({self.spacing}) begins at t_max={self.t_max} or below")
         return torch.cat([(places + 1).float() / self.steps, torch.zeros(1)])
