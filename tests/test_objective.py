@@ -12,7 +12,7 @@ from polyclock.density import Places
 from polyclock.dice import Dice
 from polyclock.layout import Layout, Stream
 from polyclock.modality import Modality
-from polyclock.objective import Annealed, loss, null, token_valid, weight_at
+from polyclock.objective import Annealed, loss, mean_learnt, null, token_valid, weight_at
 from polyclock.path import Discrete
 from polyclock.timesteps import Drop, Fixed, Independent, Mixture, PerFrame, Shared, Task
 from worlds import CONDITIONS, MODALITIES, VIDEO, awake, batch, recipe
@@ -70,6 +70,17 @@ def test_padding_carries_no_loss():
     _, after = loss(model, replace(b, values=wild), law, Dice(0, 0, range(2)))
     assert after["action"] == before["action"] > 0
     assert token_valid(valid["action"], MODALITIES["action"])[0].tolist() == [True, True, False, False]
+
+
+def test_what_is_not_learnt_may_be_anything_and_moves_no_weight():
+    out = torch.randn(2, *VIDEO.shape, requires_grad=True)
+    target = torch.randn(2, *VIDEO.shape)
+    target[:, 0], target[:, 1] = torch.nan, torch.inf
+    learn = torch.tensor([[False, False, True, True], [False] * 4])
+    error = mean_learnt(out, target, learn, VIDEO)
+    assert error[0].item() == pytest.approx((out - target)[0, 2:].square().mean().item()) and error[1] == 0
+    error.sum().backward()
+    assert out.grad[0, 2:].all() and not out.grad[0, :2].any() and not out.grad[1].any()
 
 
 def test_weights_may_be_schedules_of_the_step():

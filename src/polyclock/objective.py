@@ -90,8 +90,8 @@ def loss(
 def mean_learnt(out: Tensor, target: Tensor, learn: Tensor, m: Modality) -> Tensor:
     """(b,): each sample's mean squared error over its learnt frames (b, F); 0 where it learns nothing."""
     mask = spread(learn.float(), target.ndim, m.patch[0]).expand_as(target)
-    # A value that is not learnt may be anything, also not finite: select before multiplying.
-    error = torch.where(mask > 0, (out.float() - target) ** 2, 0.0)
+    # A value that is not learnt may be anything, also not finite: it is left out before the square, which has a slope.
+    error = torch.where(mask > 0, out.float() - target, 0.0) ** 2
     return error.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
 
 
