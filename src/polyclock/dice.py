@@ -61,4 +61,7 @@ class Dice:
 
     def at(self, rows: Tensor | Sequence[int]) -> Dice:
         """The same dice for a subset of the samples: `rows` are positions within `index`."""
-        return Dice(self.seed, self.step, [int(self.index[int(r)]) for r in rows], self.device)
+        places = (
+            rows.tolist() if isinstance(rows, Tensor) else rows
+        )  # at once: each number of a GPU would be waited for
+        return Dice(self.seed, self.step, [int(self.index[r]) for r in places], self.device)
