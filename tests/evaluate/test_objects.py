@@ -114,3 +114,14 @@ def test_masks_keep_what_was_there() -> None:
     quarter[:, 0, 10:] = 0  # two of seven rows are left
     first = mask_errors(quarter[:, :1], world["segmentation"][:, :1])
     assert float(first["permanence"]) == 0.5
+
+
+def test_a_window_is_measured_alike_whatever_is_beside_it() -> None:
+    """A window without instances is compared by class, also beside one that has them."""
+    world = clip()
+    classes = world["segmentation"].clone()
+    classes[..., 0] = 0
+    video, labels = torch.cat([world["video"]] * 2), torch.cat([classes, world["segmentation"]])
+    assert Sought(video, labels).errors(video, 1)["permanence"].tolist() == [1, 1]
+    found = mask_errors(labels, torch.cat([world["segmentation"]] * 2), 1)
+    assert found["permanence"].tolist() == [1, 1] and found["place_error"].tolist() == [0, 0]

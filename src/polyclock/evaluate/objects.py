@@ -24,14 +24,14 @@ class Sought:
     """The objects of true films, ready to be looked for in others.
 
     true    uint8 (B, T, H, W, 3)
-    labels  (B, T, H, W, 2) = instance, class of the same frames. Objects are the instances above 0; where the data name
-            no instances, the pixels of a class above 0 are one object. Of an object at least 12 px must be seen, and it
-            may cover at most half of the picture
+    labels  (B, T, H, W, 2) = instance, class of the same frames. Objects are the instances above 0; in a sample without
+            instances the pixels of a class above 0 are one object. Of an object at least 12 px must be seen, and it may
+            cover at most half of the picture
     """
 
     def __init__(self, true: Tensor, labels: Tensor) -> None:
         self.size, self.reach = len(true), int(REACH * max(true.shape[2:4]))
-        ids = labels[..., 0] if bool((labels[..., 0] > 0).any()) else labels[..., 1]
+        ids = _ids(labels, _named(labels))
         every = [_Object(ids == value) for value in ids.unique().tolist() if value > 0]
         none = torch.zeros(0, 2, dtype=torch.long)
         self.sample, self.frame = torch.cat([o.seen.nonzero() for o in every] or [none]).T
@@ -117,11 +117,11 @@ def mask_errors(predicted: Tensor, labels: Tensor, first: int = 0) -> dict[str, 
 
     Of the frames from `first` on: permanence = share of the ids that are truly seen (12 px and more) whose predicted
     mask shares a quarter of the union with the true one, once it is moved so that their centres meet; place_error =
-    mean distance, px, of these centres, over those that are there. Instances are compared where both have them, else
-    classes; id 0 is no object.
+    mean distance, px, of these centres, over those that are there. Instances are compared in samples of which both have
+    them, else classes; id 0 is no object.
     """
-    both = all(bool((v[..., 0] > 0).any()) for v in (predicted, labels))
-    said, real = (v[:, first:, ..., 0 if both else 1] for v in (predicted, labels))
+    both = _named(predicted) & _named(labels)
+    said, real = (_ids(v, both)[:, first:] for v in (predicted, labels))
     sums = torch.zeros(3, len(real), dtype=torch.float64)
     for value in real.unique().tolist():
         if value <= 0:
@@ -132,6 +132,16 @@ def mask_errors(predicted: Tensor, labels: Tensor, first: int = 0) -> dict[str, 
         there = seen & (_shared(guess, thing.mask, away.round().long(), seen) >= KEPT)
         sums += torch.stack([seen.sum(1), there.sum(1), torch.where(there, off, 0.0).sum(1)]).double()
     return {"permanence": sums[1] / sums[0], "place_error": sums[2] / sums[1]}
+
+
+def _named(labels: Tensor) -> Tensor:
+    """(B, T, H, W, 2) -> (B,) whether a sample has instances."""
+    return (labels[..., 0] > 0).flatten(1).any(1)
+
+
+def _ids(labels: Tensor, named: Tensor) -> Tensor:
+    """(B, T, H, W, 2) -> (B, T, H, W) its instances where `named` (B,), else its classes."""
+    return torch.where(named[:, None, None, None], labels[..., 0], labels[..., 1])
 
 
 def _shared(guess: Tensor, mask: Tensor, away: Tensor, of: Tensor) -> Tensor:
