@@ -17,7 +17,7 @@ bin=${BIN:-.venv/bin}
 data=${DATA:-runs/out/tabletop}
 out=${OUT:-runs/out/uwm}
 results=${RESULTS:-runs/results}
-steps=${STEPS:-2800} episodes=${EPISODES:-50} solver_steps=${SOLVER:-5} within=${WITHIN:-16} device=${DEVICE:-cpu}
+steps=${STEPS:-1600} episodes=${EPISODES:-50} solver_steps=${SOLVER:-5} within=${WITHIN:-16} device=${DEVICE:-cpu}
 tasks=drawer-close,drawer-open,window-open,button-press-topdown,handle-press
 camera=observation.images.corner2
 export OMP_NUM_THREADS=1 MUJOCO_GL=egl
@@ -187,7 +187,7 @@ speed() {
         "$bin/polyclock" rollout "$out/speed-$name-35" --checkpoint last --world "metaworld/$tasks" --episodes 1 \
             --filmed 0 --workers 2 --out "$out/speed-$name-35/rollout" "${sampled[@]}"
     done
-    "$bin/python" tools/results_uwm.py "$out" "$results/uwm-speed.json" "$steps" "$episodes"
+    "$bin/python" tools/results_uwm.py "$out" "$results/uwm-speed.json"
 }
 
 case ${1:-help} in

@@ -23,6 +23,8 @@ def test_both_sides_run_in_small(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "uwm.py"), *words], check=True, timeout=600)
     results = json.loads(out.read_text())["results"]
     assert results["policy"]["largest_difference"] < 2e-5
+    assert set(results["bare"]) == {"full", "bare", "saved", "tokens"}
+    assert results["bare"]["tokens"]["full"] - results["bare"]["tokens"]["bare"] == 8, "2 views of 4 patches"
     assert set(results["train"]) == {"encoding", "ahead", "parts"}
     parts = results["train"]["parts"]
     assert all(set(parts[name]) >= {"pictures", "observation", "network", "backward", "optimizer"} for name in parts)

@@ -39,6 +39,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     found, tables = importlib.import_module("results_uwm"), importlib.import_module("tables")
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     (tmp_path / "runs" / "results").mkdir(parents=True)
+    (tmp_path / "runs" / "uwm.sh").write_text("steps=${STEPS:-3600} episodes=${EPISODES:-50}\n")
 
     def put(name: str, document: dict) -> None:
         (tmp_path / "runs" / "results" / f"uwm-{name}.json").write_text(json.dumps(document))
@@ -56,7 +57,7 @@ def test_without_runs_everything_says_so_and_nothing_else(tool) -> None:
 def test_hours_are_those_of_two_free_cores(tool) -> None:
     systems = dict.fromkeys(("uwm", "diffusion_policy", "pad", "gr1", "context"), SPEED)
     about = {"command": "runs/uwm.sh speed", "date": "2026-01-01", "load": [1.0], "cores": 2}
-    tool.put("speed", about | {"steps": 3600, "episodes": 50, "systems": systems})
+    tool.put("speed", about | {"systems": systems})
     assert tool.hours("uwm") == pytest.approx(1.0 + 250 * 10 / 2 / 3600)
     assert tool.hours("scratch") == pytest.approx(1.0 + 50 * 10 / 2 / 3600)
     assert tool.hours("pretrained") == pytest.approx(1.0)
@@ -64,6 +65,40 @@ def test_hours_are_those_of_two_free_cores(tool) -> None:
     assert "0 of 2" in tool.ledger() and "not run: 2.7 hours" in tool.ledger()
     tool.put("uwm-0.ledger", {"steps": 3600, "minutes": 61.4})
     assert "| 1 of 2 | 3600 | 61 | not run: 1.3 hours |" in tool.ledger()
+    assert "seconds of 3600 steps" in tool.speeds() and "and 50 episodes of each task" in tool.speeds()
+
+
+def test_hours_follow_what_the_script_would_do_now(tool) -> None:
+    script = (ROOT / "runs" / "uwm.sh").read_text()
+    changed, places = re.subn(r"STEPS:-\d+", "STEPS:-7200", script)
+    (tool.tables.ROOT / "runs" / "uwm.sh").write_text(changed)
+    assert places == 1 and (tool.planned("STEPS"), tool.planned("EPISODES")) == (7200, 50)
+    with pytest.raises(AssertionError, match="no default of SEEDS"):
+        tool.planned("SEEDS")
+
+
+def test_a_call_without_tokens_for_the_future_is_drawn_from_its_numbers(tool) -> None:
+    def pair(slow: str, fast: str, ratio: float) -> dict:
+        clock = {"ratio": ratio, "low": ratio - 0.1, "high": ratio + 0.1, "seconds": {slow: 3.0, fast: 3.0 / ratio}}
+        return {"wall": clock, "processor": clock}
+
+    about = {"command": "python benchmarks/uwm.py CHECKOUT", "rounds": 9, "machine": {"threads": 1}}
+    policy = pair("theirs", "ours", 1.2) | {"largest_difference": 1e-5}
+    bare = {
+        "full": pair("theirs", "full", 1.2),
+        "bare": pair("theirs", "bare", 3.0),
+        "saved": pair("full", "bare", 2.5),
+    }
+    folder = tool.tables.ROOT / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    (folder / "uwm.json").write_text(json.dumps(about | {"results": {"policy": policy}}))
+    assert "tokens for the future" not in tool.call()
+    results = {"bare": bare | {"tokens": {"full": 122, "bare": 24}}}
+    (folder / "uwm_bare.json").write_text(json.dumps(about | {"results": results}))
+    text = tool.call()
+    assert "| theirs / ours without | 3.00x [2.90, 3.10] | 3.00x [2.90, 3.10] |" in text
+    assert "| ours with / without | 2.50x [2.40, 2.60] |" in text
+    assert "122 and 24 tokens, 3.00 s a call of theirs and 1.00 s of ours without" in text
 
 
 def test_what_was_found_stands_beside_what_it_is_compared_with(tool) -> None:

@@ -1,16 +1,18 @@
 """The tables of docs/results.md about UWM and the systems beside it, from what runs/uwm.sh wrote.
 
-python tools/results_uwm.py OUT FILE STEPS EPISODES    what `runs/uwm.sh speed` measured, as JSON
+python tools/results_uwm.py OUT FILE    what `runs/uwm.sh speed` measured, as JSON
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
+import tables
 from tables import load, number, row, table
 
 TASKS = ("drawer-close", "drawer-open", "window-open", "button-press-topdown", "handle-press")
@@ -55,15 +57,23 @@ def found(name: str, seed: int, kind: str = "") -> dict | None:
     return load(f"runs/results/uwm-{name}-{seed}{'.' + kind if kind else ''}.json")
 
 
+def planned(name: str) -> int:
+    """The default of a variable of runs/uwm.sh: STEPS, EPISODES."""
+    match = re.search(rf"\$\{{{name}:-(\d+)\}}", (tables.ROOT / "runs" / "uwm.sh").read_text())
+    assert match, f"runs/uwm.sh has no default of {name}"
+    return int(match[1])
+
+
 def hours(name: str, training: bool = True) -> float | None:
-    """What one run of a row takes on two free cores, or its acting alone; None where no speed was measured."""
+    """What one run of a row takes on two free cores as runs/uwm.sh would make it now, or its acting alone; None where
+    no speed was measured."""
     speed = load("runs/results/uwm-speed.json")
     if not speed:
         return None
     mine = speed["systems"][ROWS[name][1]]
     tasks = {"pretrained": 0, "scratch": 1, "finetuned": 1}.get(name, len(TASKS))
-    acting = speed["episodes"] * tasks * mine["seconds_an_episode"] / 2
-    learning = speed["steps"] * mine["cpu_seconds_a_step"] / 2 if training else 0.0
+    acting = planned("EPISODES") * tasks * mine["seconds_an_episode"] / 2
+    learning = planned("STEPS") * mine["cpu_seconds_a_step"] / 2 if training else 0.0
     return (learning + acting) / 3600
 
 
@@ -102,7 +112,7 @@ def speeds() -> str:
         f"`{document['command']}`, {document['date']}: two processes, 30 steps of 32 samples, untrained networks in "
         f"episodes of 200 steps at most. The machine was shared (load average {document['load'][0]:.1f} on "
         f"{document['cores']} cores at its end), so that on a free one steps are rather quicker. The hours count the "
-        f"processor's seconds of {document['steps']} steps as if two cores were free, and {document['episodes']} "
+        f"processor's seconds of {planned('STEPS')} steps as if two cores were free, and {planned('EPISODES')} "
         "episodes of each task as they were timed."
     )
     head = ("system", "steps a second", "processor's seconds a step", "ms a call", "seconds an episode")
@@ -252,7 +262,8 @@ def call() -> str:
     head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
     line = row("features of what stands beside the times once a call; of the last block only what is wanted",
                *ratios(found), f"{found['largest_difference']:.1e}")  # fmt: skip
-    return "\n\n".join([said(document), table(head, [line]), *training_step(), *solver_calls()])
+    more = (*call_without_video(), *training_step(), *solver_calls())
+    return "\n\n".join([said(document), table(head, [line]), *more])
 
 
 def said(document: dict) -> str:
@@ -266,6 +277,23 @@ def ratios(found: dict) -> list[str]:
     """Theirs / ours by the wall and of the processor, with intervals."""
     both = (found[clock] for clock in ("wall", "processor"))
     return [f"{c['ratio']:.2f}x" + ("" if c["low"] is None else f" [{c['low']:.2f}, {c['high']:.2f}]") for c in both]
+
+
+def call_without_video() -> list[str]:
+    """A policy call without tokens for the future; nothing where it was not run."""
+    document = load("benchmarks/results/uwm_bare.json")
+    if not document:
+        return []
+    found = document["results"]["bare"]
+    names = {"full": "theirs / ours with them", "bare": "theirs / ours without", "saved": "ours with / without"}
+    lines = [row(text, *ratios(found[name])) for name, text in names.items()]
+    tokens, spent = found["tokens"], found["bare"]["wall"]["seconds"]
+    head = ("a policy call without tokens for the future", "wall", "processor")
+    facts = (
+        f"The same question with and without tokens for the future, of a law that trains both: {tokens['full']} and "
+        f"{tokens['bare']} tokens, {spent['theirs']:.2f} s a call of theirs and {spent['bare']:.2f} s of ours without."
+    )
+    return [f"{said(document)} {facts}", table(head, lines)]
 
 
 def training_step() -> list[str]:
@@ -321,7 +349,7 @@ def parts() -> dict[str, str]:
     }
 
 
-def measured(out: Path, steps: int, episodes: int) -> dict:
+def measured(out: Path) -> dict:
     """What the short runs out/speed-NAME-5 and -35 took."""
     systems = {}
     for name in ("uwm", "diffusion_policy", "pad", "gr1", "context"):
@@ -339,11 +367,10 @@ def measured(out: Path, steps: int, episodes: int) -> dict:
         }
     about = {"command": "runs/uwm.sh speed", "date": time.strftime("%F")}
     about |= {"load": os.getloadavg(), "cores": os.cpu_count()}
-    return about | {"steps": steps, "episodes": episodes, "systems": systems}
+    return about | {"systems": systems}
 
 
 if __name__ == "__main__":
-    source, target, planned, count = sys.argv[1:]
-    document = measured(Path(source), int(planned), int(count))
-    Path(target).write_text(json.dumps(document, indent=1) + "\n")
+    source, target = sys.argv[1:]
+    Path(target).write_text(json.dumps(measured(Path(source)), indent=1) + "\n")
     print(f"wrote {target}")
