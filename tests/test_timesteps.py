@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from polyclock.dice import Dice
 from polyclock.modality import Modality
 from polyclock.path import Discrete
 from polyclock.query import Query
+from polyclock.schedule import Together
 from polyclock.timesteps import (
     Drop,
     Fixed,
@@ -87,6 +90,19 @@ def test_what_a_task_leaves_out_stands_at_its_unknown_time():
     }
     d = Task("b |")(Presence(4, {n: torch.ones(4, dtype=torch.bool) for n in mods}, mods), Dice(0, 0, range(4)))
     assert torch.allclose(d.t["a"], torch.tensor(0.91))
+
+
+@pytest.mark.parametrize("query", ["video |", "video[1:] | video[:1]", "video | flow[:2]", "video, flow[:2] |"])
+def test_a_task_trains_the_times_that_a_question_has(query):
+    """What is left out as a whole keeps the time of its clock, where its null does; a part of it stays unknown."""
+    mods = {"video": MODALITIES["video"]}
+    mods["flow"] = replace(mods["video"], clock="video", null="zero")
+    has = {n: torch.ones(1, dtype=torch.bool) for n in mods}
+    t = Task(query)(Presence(1, has, mods), Dice(0, 0, range(1))).t
+    row = Together(steps=4).rows(Query.parse(query).roles(mods), mods)[1]
+    time = t["video"].max()
+    for name in mods:
+        assert torch.equal(torch.where(t[name][0] == time, 0.75, t[name][0]), row[name]), name
 
 
 def test_a_task_draws_its_free_names_and_its_absences():

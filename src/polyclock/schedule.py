@@ -42,7 +42,7 @@ def assemble(roles: Roles, modalities: Mapping[str, Modality], count: int, wante
         if frames[0] is Role.ABSENT:
             continue
         idle = torch.full((count, m.frames), m.path.unknown)
-        if name not in leaders and Role.GIVEN not in frames and follows_clock(name, modalities, leaders):
+        if follows_clock(name, modalities, roles):
             mate = next(n for n in leaders if (modalities[n].clock or n) == (m.clock or name))
             idle = wanted[mate].amax(1, keepdim=True).expand(count, m.frames)
         want = torch.tensor([r is Role.WANT for r in frames])

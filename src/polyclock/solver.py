@@ -249,13 +249,12 @@ def constant_streams(model: WorldModel, roles: Roles) -> set[str]:
     """Streams that a whole call leaves as they are: nothing in them is wanted, and they see only such streams."""
     if not model.modulation.separate:
         return set()
-    wanted = [n for n in roles if Role.WANT in roles[n]]
     sees = model.layout.sees
     streams = {s.name: s.of for s in model.layout.streams if any(roles[n][0] is not Role.ABSENT for n in s.of)}
     still = {
         name
         for name, of in streams.items()
-        if name in sees and not any(n in wanted or follows_clock(n, model.modalities, wanted) for n in of)
+        if name in sees and not any(Role.WANT in roles[n] or follows_clock(n, model.modalities, roles) for n in of)
     }
     while moving := {name for name in still if set(sees[name]) & set(streams) - still}:
         still -= moving

@@ -6,7 +6,7 @@ learns at t = 1, and a given frame teaches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol
 
@@ -89,11 +89,13 @@ def clocks(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
     return out
 
 
-def follows_clock(name: str, modalities: Mapping[str, Modality], wanted: Collection[str]) -> bool:
-    """Whether an idle modality keeps the time of its clock: its null does, and a wanted modality shares its clock."""
+def follows_clock(name: str, modalities: Mapping[str, Modality], roles: Roles) -> bool:
+    """Whether a modality that a question leaves out keeps the time of its clock: its null does, and another on that
+    clock is wanted."""
     m = modalities[name]
-    mates = clocks(modalities)[m.clock or name]
-    return m.null != "noise" and any(n in wanted for n in mates if n != name)
+    if m.null == "noise" or set(roles[name]) != {Role.NEITHER}:
+        return False
+    return any(Role.WANT in roles[n] for n in clocks(modalities)[m.clock or name])
 
 
 class Anyone:
@@ -229,8 +231,10 @@ class Task:
             codes = [[list(Role).index(r) for r in roles[name]] for roles in table]
             role = torch.tensor(codes, device=dice.device)[pick]
             want, given, neither, absent = (role == i for i in range(4))
-            t = torch.where(want, time, torch.where(given, 0.0, self._idle(name, modalities, time)))
-            draw.t[name], draw.learn[name] = t, want
+            # Whatever the free names are, a span has a frame: what is left out as a whole is so under all of them.
+            idle = time if follows_clock(name, modalities, table[0]) else m.path.unknown
+            draw.t[name] = torch.where(want, time, torch.where(given, 0.0, idle))
+            draw.learn[name] = want
             draw.absent[name] = absent.all(1)
             # Whole modalities that are neither are null; for null "noise" that is what t = unknown says already.
             draw.drop[name] = neither.all(1)
@@ -238,11 +242,6 @@ class Task:
         for name in presence.conditions:
             draw.drop[name] = torch.full((presence.size,), name not in named, device=dice.device)
         return draw
-
-    def _idle(self, name: str, modalities: Mapping[str, Modality], time: Tensor) -> Tensor:
-        """The time of what is neither wanted nor given."""
-        wanted = {n for term in Query.parse(self.query).want for n in family(list(modalities), term.name)}
-        return time if follows_clock(name, modalities, wanted) else torch.full_like(time, modalities[name].path.unknown)
 
     def answers(self, presence: Presence) -> Tensor:
         query = Query.parse(self.query)
