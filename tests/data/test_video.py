@@ -191,6 +191,33 @@ def test_order_does_not_depend_on_when_the_first_picture_is_shown(tmp_path: Path
         read_frames(path, [0], fps=30, start=0)
 
 
+def trimmed(source: Path, out: Path, seconds: float) -> Path:
+    """Packets copied, and the first `seconds` cut off by an edit list, as any tool cuts that does not encode anew."""
+    options = {"use_editlist": "1", "avoid_negative_ts": "disabled"}
+    with av.open(str(source)) as whole, av.open(str(out), "w", options=options) as part:
+        stream = whole.streams.video[0]
+        copied = part.add_stream_from_template(stream, opaque=True)
+        assert stream.time_base is not None
+        for packet in whole.demux(stream):
+            if packet.dts is not None and packet.pts is not None:
+                packet.pts -= round(seconds / stream.time_base)
+                packet.dts -= round(seconds / stream.time_base)
+                packet.stream = copied
+                part.mux(packet)
+    return out
+
+
+@pytest.mark.parametrize("name", ["h264", "h264-pyramid", "hevc-open-gop", "av1"])
+@pytest.mark.parametrize("first", [1, 3, 10, 25])
+def test_what_was_cut_off_in_front_is_not_shown_and_the_rest_is(
+    files: dict[str, Path], tmp_path: Path, name: str, first: int
+) -> None:
+    path = trimmed(files[name], tmp_path / "trimmed.mp4", first / 30)
+    assert len(pictures_of(path)) == 70 - first
+    for wanted in ([0], [2, 3, 4], [40], [1], list(range(70 - first))):
+        assert numbers_of(read_frames(path, wanted, fps=30)) == [first + i for i in wanted]
+
+
 def test_damage_is_named(files: dict[str, Path], tmp_path: Path) -> None:
     whole = files["h264"].read_bytes()
     cut = tmp_path / "cut.mp4"

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
@@ -100,22 +101,22 @@ def _scan(path: str) -> Pictures:
             if not container.streams.video:
                 raise ValueError(f"{path} holds no video")
             stream = container.streams.video[0]
-            packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-            seen = sorted((p.pts if p.pts is not None else -1, p.is_keyframe, p.dts) for p in packets)
+            seen, led = _listed(container, stream)
             tick, rate, context = stream.time_base, stream.average_rate, stream.codec_context
             declared = stream.frames
     except (av.error.FFmpegError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a video: {error}") from None
-    if not packets or tick is None or any(p.pts is None for p in packets):
-        what = "no pictures" if not packets else "pictures without presentation times"
+    if not seen or tick is None or any(pts is None for pts, _, _ in seen):
+        what = "no pictures" if not seen else "pictures without presentation times"
         raise ValueError(f"{path} holds {what}; possible: mp4, mkv, webm, mov, gif with a complete index")
-    if declared > len(packets) + sum(p.is_discard for p in packets):
-        raise ValueError(f"{path} is cut short: its header names {declared} pictures, {len(packets)} are there")
+    if declared > len(seen) and declared > (there := _count(path)):
+        raise ValueError(f"{path} is cut short: its header names {declared} pictures, {there} are there")
+    seen.sort(key=lambda s: s[0])
     pts = np.array([s[0] for s in seen], np.int64)
     if len(pts) > 1 and (np.diff(pts) <= 0).any():
         i = int(np.argmax(np.diff(pts) <= 0))
         raise ValueError(f"{path}: pictures {i} and {i + 1} have the same presentation time")
-    starts = np.array([i for i, s in enumerate(seen) if s[1]], np.int64)
+    starts = np.array([i for i, s in enumerate(seen) if s[1] or (i == 0 and led)], np.int64)
     if not len(starts):
         raise ValueError(f"{path} holds no key frame to start decoding from")
     form, channels, deep = _form(context)
@@ -124,6 +125,24 @@ def _scan(path: str) -> Pictures:
         height=context.height, width=context.width, codec=context.codec.canonical_name, form=form,
         channels=channels, deep=deep,
     )  # fmt: skip
+
+
+def _listed(container: Any, stream: Any) -> tuple[list[tuple[Any, bool, Any]], bool]:
+    """(pts, whether it is a key picture, dts) of each picture that is shown, and whether the first of them is decoded
+    from one that an edit list cut off."""
+    seen, led = [], False
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard:
+            seen.append((packet.pts, packet.is_keyframe, packet.dts))
+        elif packet.size:
+            led = led or packet.is_keyframe
+    return seen, led
+
+
+def _count(path: str) -> int:
+    """All pictures of a file, with those that an edit list cut off."""
+    with av.open(path, options={"ignore_editlist": "1"}) as container:
+        return sum(bool(packet.size) for packet in container.demux(video=0))
 
 
 def _form(context: av.VideoCodecContext) -> tuple[str, int, bool]:
