@@ -9,6 +9,8 @@ import results_tabletop
 import results_uwm
 from tables import ROOT, load, number, row, table
 
+from polyclock.evaluate.table import sizes
+
 PAGE = ROOT / "docs" / "results.md"
 RUNS = {"g1": "Unitree G1, real", "gr1": "GR1 humanoid, simulated"}
 ORDER = ("policy", "inverse", "joint", "forward", "video")
@@ -90,8 +92,7 @@ def comparisons(name: str) -> str:
     rows = [
         row(c["first"], c["second"], f"`{c['measure']}`", number(c, 4), c["verdict"]) for c in document["comparisons"]
     ]
-    size = f"{document['data']['windows']} windows in {document['data']['blocks']} blocks of 1 s"
-    lines = [f"Held out: episode {document['data']['episodes']}, {size}.", ""]
+    lines = [f"Held out: episode {document['data']['episodes']}, {sizes(document)}.", ""]
     lines.append(table(("A", "B", "measure", "A - B", "A is"), rows))
     if document["notes"]:
         lines += ["", *[f"- {note}" for note in document["notes"]]]

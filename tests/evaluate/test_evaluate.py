@@ -19,6 +19,7 @@ from polyclock.data import open_dataset
 from polyclock.evaluate import evaluate, questions, show
 from polyclock.evaluate.asking import Asking
 from polyclock.evaluate.held_out import HeldOut
+from polyclock.evaluate.intervals import block_interval
 from polyclock.evaluate.table import errors
 from polyclock.recipes import uwm
 
@@ -101,6 +102,25 @@ def test_a_dimension_that_hardly_moved_in_training_is_named(model, oracle) -> No
     )
 
 
+def test_an_interval_of_long_windows_is_told_from_blocks_as_long() -> None:
+    """Windows of two seconds share frames with those of the second behind: blocks of one second would be too sure."""
+    made = recipe()
+    long = {n: replace(m, shape=(20 // (2 if n == "video" else 1), *m.shape[1:])) for n, m in made.modalities.items()}
+    signals = replace(made, modalities=long).fit(Moving()).signals()
+    held = HeldOut(Moving(), signals, ["action", "video"], [1], stride=1)
+    assert held.last == 20 and held.seconds == 2.1
+    assert [held.block(p) for p in held.places][20:22] == [(1, 0), (1, 1)]
+    # Errors that windows which share `span` seconds make alike, as overlapping ones do.
+    rng, hits, trials = np.random.default_rng(0), {1.0: 0, held.seconds: 0}, 150
+    for trial in range(trials):
+        errors = np.convolve(rng.normal(size=321), np.ones(21), "valid")
+        for seconds in hits:
+            blocks = [int(i / FPS / seconds) for i in range(len(errors))]
+            interval = block_interval(errors, blocks, seed=trial, resamples=1000)
+            hits[seconds] += interval.low <= 0 <= interval.high
+    assert hits[1.0] / trials < 0.8 < hits[held.seconds] / trials
+
+
 def test_windows_that_leave_the_episode_are_not_used_and_blocks_are_seconds() -> None:
     signals = recipe().fit(Moving()).signals()
     held = HeldOut(Moving(), signals, ["action", "video"], [1], stride=1)
@@ -147,7 +167,7 @@ def test_an_episode_too_short_for_a_stranger_is_said(model, oracle) -> None:
     found = evaluate(model, data, episodes=[3], resamples=100)
     assert not rows(found, "forward", "forward with shuffled actions")
     assert any("have no other at least 2 s away" in n for n in found["notes"])
-    assert any("only 2 blocks" in n for n in found["notes"])
+    assert any("only 2 blocks of 1 s: the intervals say little" in n for n in found["notes"])
 
 
 def test_batch_size_changes_nothing_but_rounding(model) -> None:
@@ -202,6 +222,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(model) -> None:
         for count in (0, -1):
             with pytest.raises(ValueError, match=f"^{name}={count}; needed: 1 or more$"):
                 evaluate(model, Moving(), episodes=[3], **{name: count})
+    half = type("Half", (Moving,), {"has": lambda self, episode, key: key != "action" or episode not in HELD})
+    with pytest.raises(ValueError, match="every held-out episode lacks one of the columns action"):
+        evaluate(model, half(), episodes=[3])
     short = Moving(tuple(replace(e, length=4) for e in Moving().episodes))
     with pytest.raises(ValueError, match="it spans 5 data frames, and the longest of the held-out episodes has 4"):
         evaluate(model, short, episodes=[3])
@@ -212,6 +235,7 @@ def test_the_document_is_printed(model, oracle) -> None:
     console = Console(width=140, record=True, file=StringIO())
     show(found, console)
     text = console.export_text()
+    assert "in 16 blocks of 1 s; means with 95 % intervals" in text
     assert "copy current state" in text and "forward with shuffled actions" in text and "no effect seen" in text
     assert "does not beat copy last frame" in text
 

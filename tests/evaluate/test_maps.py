@@ -75,7 +75,7 @@ def test_windows_in_which_nothing_counts_are_left_out(document) -> None:
 def test_the_document_is_plain_json_with_kinds(document) -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["kinds"] == {"action": "numbers", "video": "picture"} | {n: n for n in MAPS}
-    assert document["probes"] == {} and document["data"]["block"] == "second"
+    assert document["probes"] == {} and document["data"]["block"] == "time"
 
 
 def test_what_has_no_measure_is_said_and_breaks_nothing(monkeypatch) -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mapped import Pushing
+from mapped import Mapped, Pushing
 from torch import Tensor
 
-from moving import CAMERA, FPS, Moving, picture, recipe
+from moving import CAMERA, FPS, SIDE, Moving, picture, recipe
 from polyclock.encoders import Patches
 from polyclock.envs import Start
 from polyclock.evaluate import evaluate
@@ -22,7 +22,7 @@ from polyclock.evaluate.probing import Probing
 from polyclock.evaluate.questions import questions
 from polyclock.evaluate.reference import Reference
 from polyclock.evaluate.viewed import Viewed, signals_of, views_of
-from polyclock.views import View
+from polyclock.views import Jitter, View
 
 pytest.importorskip("torchmetrics")
 HELD = [2, 3]
@@ -100,3 +100,23 @@ def test_one_column_looked_at_in_two_ways_has_no_truth(model) -> None:
     apart = replace(recipe, views=tuple(View(of=(n,), crop=(8, 8)) for n in ("camera", "video")))
     with pytest.raises(ValueError, match="in two ways"):
         evaluate(apart.build(), Moving(), episodes=HELD, stride=20, probes=(), resamples=100)
+
+
+def test_what_moves_is_as_large_as_pictures_that_are_only_recoloured() -> None:
+    """The data are stored at twice the size that the model works on."""
+
+    class Stored(Mapped):
+        @property
+        def facts(self):
+            shapes = {k: (2 * SIDE, 2 * SIDE, s[2]) if len(s) == 3 else s for k, s in super().facts.columns.items()}
+            return replace(super().facts, columns=shapes)
+
+        def read(self, episode, key, frames, size=None):
+            values = super().read(episode, key, frames)
+            doubled = isinstance(values, np.ndarray) and values.ndim == 4 and size is None
+            return values.repeat(2, 1).repeat(2, 2) if doubled else values
+
+    made = replace(recipe(), views=(View(of=("camera", "video"), jitter=Jitter()),)).fit(Stored().without(HELD)).build()
+    held = HeldOut(Stored(), signals_of(made), list(made.modalities), HELD, stride=20, views=views_of(made))
+    moving = held.moving("video", held.places, held.dataset)
+    assert moving.shape == held.gather(held.places).tensor("video").shape[:-1] == (len(held.places), 2, SIDE, SIDE)

@@ -140,7 +140,8 @@ def held_out(held: HeldOut) -> Plain:
         "episodes": [e.index for e in held.dataset.episodes],
         "windows": len(held.places),
         "blocks": len({held.block(p) for p in held.places}),
-        "block": "episode" if held.by_episode else "second",
+        "block": "episode" if held.by_episode else "time",
+        "block_seconds": None if held.by_episode else held.seconds,
     }
 
 
@@ -198,7 +199,7 @@ def _remarks(held: HeldOut, spreads: Mapping[str, Spread], strangers: Mapping[Pl
             )
     blocks = len({held.block(p) for p in held.places})
     if blocks < FEW:
-        remarks.append(f"only {blocks} blocks of one second: the intervals say little")
+        remarks.append(f"only {blocks} blocks of {held.seconds:.3g} s: the intervals say little")
     alone = len(held.places) - len(strangers)
     if alone:
         remarks.append(

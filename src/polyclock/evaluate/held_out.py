@@ -43,8 +43,9 @@ class HeldOut:
     """Every `stride`-th window of `episodes` in which all modalities lie inside the episode; at most `count` of them.
 
     `absent` are the names that the data lack. Conditions may reach back beyond an episode's start, as in training.
+    Where there are few episodes a block is a stretch of `seconds`: one, or as long as a window where that is longer.
     Pictures of a column in `views` are as these show them, which is the size that `signals` must ask for.
-    Errors: ValueError for an episode that is not there, or where no window fits.
+    Errors: ValueError for an episode that is not there, or where no window fits or has all columns.
     """
 
     def __init__(
@@ -76,27 +77,42 @@ class HeldOut:
         self.last = max((max(o) for o in due), default=0)
         self.places = spread(self.fitting(stride), count)
         if not self.places:
-            longest = max(e.length for e in self.dataset.episodes)
+            whole = [e for e in self.dataset.episodes if not self._lacking(e)]
+            if not whole:
+                lacking = dict.fromkeys(key for e in self.dataset.episodes for key in self._lacking(e))
+                raise ValueError(f"every held-out episode lacks one of the columns {', '.join(lacking)}")
+            longest = max(e.length for e in whole)
             raise ValueError(
                 f"no window fits: it spans {self.last - self.first + 1} data frames, and the longest of the held-out "
                 f"episodes has {longest}"
             )
         self.by_episode = len({p.episode for p in self.places}) >= MANY
+        # Windows that share frames belong together.
+        self.seconds = max(1.0, (self.last - self.first + 1) / self.fps)
 
     def fitting(self, stride: int, more: int = 0) -> tuple[Place, ...]:
         """Every `stride`-th place whose window, and `more` data frames behind it, lie inside the episode."""
         return tuple(p for e in self.dataset.episodes for p in self._places(e, stride, more))
 
     def _places(self, episode: Episode, stride: int, more: int) -> Iterator[Place]:
-        present = self._windows.present
-        if all(self.dataset.has(episode.index, self.signals[n].key) for n in present):
+        texts = [self.signals[n].key for n in self._windows.present if self.signals[n].kind == "text"]
+        if not self._lacking(episode):
             for frame in range(0, episode.length, stride):
-                if frame + self.first >= 0 and frame + self.last + more < episode.length:
+                inside = frame + self.first >= 0 and frame + self.last + more < episode.length
+                if inside and all(self.dataset.read(episode.index, text, [frame]) for text in texts):
                     yield Place(episode.index, frame)
 
+    def _lacking(self, episode: Episode) -> list[str]:
+        """The columns that an episode lacks, of those that the data have."""
+        keys = dict.fromkeys(self.signals[n].key for n in self._windows.present)
+        return [key for key in keys if not self.dataset.has(episode.index, key)]
+
     def block(self, place: Place) -> tuple[int, int]:
-        """What windows that belong together share: (episode, second), or (episode, 0) where there are many episodes."""
-        return place.episode, 0 if self.by_episode else int(place.frame / self.fps)
+        """What windows that belong together share: (episode, 0), or where there are few episodes (episode, number).
+
+        The number is that of the stretch of `seconds` in which a window is anchored.
+        """
+        return place.episode, 0 if self.by_episode else int(place.frame / self.fps / self.seconds)
 
     def batches(self, size: int, places: Sequence[Place] | None = None) -> Iterator[tuple[list[Place], Batch, Dataset]]:
         """(places, raw batch, data to read baselines from), at most `size` windows at a time.
@@ -168,7 +184,7 @@ class HeldOut:
             return None
         size, due = (int(signal.shape[1] or 0), int(signal.shape[2] or 0)), np.array(offsets(signal, self.fps))
         view = self.views.get(signal.key)
-        if view is not None:
+        if view is not None and view.seen:
             size = view.resize or view.size
         maps = [np.asarray(data.read(p.episode, key, (p.frame + due).tolist(), size)) for p in places]
         if view is not None:

@@ -120,9 +120,7 @@ def show(document: Mapping[str, Any], console: Console | None = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    data = document["data"]
-    blocks = "1 s" if data.get("block", "second") == "second" else "an episode"
-    console.print(f"{data['windows']} windows in {data['blocks']} blocks of {blocks}; means with 95 % intervals")
+    console.print(f"{sizes(document)}; means with 95 % intervals")
     for grid in [*grids(document), paired(document)]:
         if not grid.rows:
             continue
@@ -135,6 +133,14 @@ def show(document: Mapping[str, Any], console: Console | None = None) -> None:
         console.print(table)
     for note in notes(document):
         console.print(Text(f"- {note}"))
+
+
+def sizes(document: Mapping[str, Any]) -> str:
+    """ "73 windows in 8 blocks of 1 s"."""
+    data = document["data"]
+    # Older documents have blocks of a second and do not say so.
+    each = "an episode" if data.get("block") == "episode" else f"{data.get('block_seconds', 1):.3g} s"
+    return f"{data['windows']} windows in {data['blocks']} blocks of {each}"
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from ..data.source import spans
 from ..evaluate.compare import CONTROL, NO_EFFECT
 from ..evaluate.kinds import is_main, spec
-from ..evaluate.table import cell, controls, errors, notes, number, paired, span
+from ..evaluate.table import cell, controls, errors, notes, number, paired, sizes, span
 from .bars import Bar, bars
 from .chart import Line, chart
 from .markup import Markup, element, table
@@ -50,10 +50,9 @@ def evaluation(run: Run) -> list[Markup]:
     data, settings = document["data"], document["settings"]
     plural = "s" if len(data["episodes"]) > 1 else ""
     about = (
-        f"Held-out episode{plural} {spans(data['episodes'])}: {data['windows']} windows in {data['blocks']} blocks of "
-        f"one {data.get('block', 'second')}, {settings['steps']} solver steps. In brackets: 95\u00a0% intervals from "
-        "resampled blocks. Errors of actions are in standard deviations of the training data; mse is of pixels in "
-        "[0, 1]."
+        f"Held-out episode{plural} {spans(data['episodes'])}: {sizes(document)}, {settings['steps']} solver steps. In "
+        "brackets: 95\u00a0% intervals from resampled blocks. Errors of actions are in standard deviations of the "
+        "training data; mse is of pixels in [0, 1]."
     )
     out = [element("p", about)]
     for name, probe in document.get("probes", {}).items():
@@ -61,8 +60,8 @@ def evaluation(run: Run) -> list[Markup]:
     grid = controls(document)
     if grid.rows:
         why = (
-            "The same question with the inputs of another window in place of the true ones. Where that makes no "
-            f"difference the row says “{NO_EFFECT}”: the answer then does not depend on what was asked about."
+            "The same question with the inputs of another window in place of the true ones. Where no difference can be "
+            f"told the row says “{NO_EFFECT}”: nothing here shows then that the answer depends on what it is given."
         )
         body = [(*row[:-1], verdict(row[-1])) for row in grid.rows]
         out += [element("h3", "Do the inputs matter?"), element("p", why), table(grid.columns, body)]
