@@ -110,6 +110,11 @@ class Query:
         named = {t.name for t in self.given}
         return tuple(n for n, c in conditions.items() if n in named or c.said)
 
+    def needed_conditions(self, conditions: Mapping[str, Condition]) -> tuple[str, ...]:
+        """Those of `given_conditions` without which it cannot be asked: not unnamed ones that have prompts."""
+        named = {t.name for t in self.given}
+        return tuple(n for n, c in conditions.items() if n in named or c.required)
+
     def roles(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition] | None = None) -> Roles:
         """name -> (F,) roles, for every modality.
 

@@ -284,13 +284,13 @@ def check_trained(model: WorldModel, query: Query, roles: Roles, strict: bool) -
 
 
 def check_values(query: Query, values: Mapping[str, Tensor | list[str]], model: WorldModel) -> None:
-    """Errors: a value that the query does not name as given, a given name without a value."""
-    given = {n for t in query.given for n in _members(t.name, model)}
-    given |= {n for n, c in model.conditions.items() if c.required}
+    """Errors: a value that the query does not take, a given name without a value."""
+    needed = {n for t in query.given for n in _members(t.name, model)} | {*query.needed_conditions(model.conditions)}
+    possible = needed | {*query.given_conditions(model.conditions)}
     for name in values:
-        if name not in given:
-            raise unknown(f"value for the query {query.text!r}", name, sorted(given))
-    for name in sorted(given):
+        if name not in possible:
+            raise unknown(f"value for the query {query.text!r}", name, sorted(possible))
+    for name in sorted(needed):
         if name not in values:
             raise ValueError(f"the query {query.text!r} needs a value for {name!r}: sample(..., {name}=...)")
 

@@ -89,12 +89,14 @@ def test_tables_that_cannot_be_used(clips: Path, table: str, message: str) -> No
 
 def test_files_of_another_length_are_named(clips: Path) -> None:
     np.save(clips / "short.npy", np.zeros((11, 2)))
-    (clips / "t.csv").write_text("video,prompt,depth,force,grade\nclips/a.mp4,x,clips/b_depth.mp4,short.npy,good\n")
+    (clips / "t.csv").write_text(
+        "video,prompt,depth,force\nclips/a.mp4,x,clips/b_depth.mp4,short.npy\nclips/b.mp4,y,none,\n"
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = open_dataset(clips / "t.csv")
     assert [str(w.message) for w in caught] == [
-        "t.csv: columns grade name neither videos nor arrays; they are left out."
+        "t.csv: columns depth hold what is neither file nor text; it is left out."
     ]
     assert caught[0].category is UntidyData
     with pytest.raises(ValueError, match="row 0: .*b_depth.mp4 holds 9 pictures, the video 12"):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counted import Counted
+from counted import Counted, Counter
 
 from polyclock.cli import message
 from polyclock.data import files, open_dataset
@@ -118,6 +118,27 @@ def test_a_watcher_is_told_everything(tmp_path: Path, at_hand: None) -> None:
         for line, number in (("red", 1), ("red", 2), ("blue", 0))
     ]
     assert told[-1].done == 4 and max(t.done for t in told if t.stage == "choose") == 4
+
+
+def test_a_folder_goes_on_with_the_columns_that_it_was_begun_with(
+    whole: Path, tmp_path: Path, at_hand: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A world that has learnt to write a further column does not refuse what it began before."""
+    collect(Counted(episodes=1), tmp_path / "data", workers=1)
+    features, make, told = Counted.features, Counter.make, []
+    said = {"said": {"dtype": "string", "shape": (1,), "names": None}}
+
+    def more(self, unit: Unit):
+        columns, sentence = make(self, unit)
+        return columns | {"said": np.full(len(columns["action"]), sentence)}, sentence
+
+    monkeypatch.setattr(Counted, "features", lambda self: features(self) | said)
+    monkeypatch.setattr(Counter, "make", more)
+    assert collect(Counted(), tmp_path / "data", workers=1, told=told.append).new == 2
+    assert [t.line for t in told if "begun" in t.line] == [f"{tmp_path / 'data'} was begun without said and goes on so"]
+    assert content(tmp_path / "data") == content(whole)
+    collect(Counted(), tmp_path / "fresh", workers=1)
+    assert open_dataset(tmp_path / "fresh").read(0, "said", [1]) == "the red one"
 
 
 def test_what_lies_in_the_folder_is_not_touched(whole: Path, tmp_path: Path, at_hand: None) -> None:

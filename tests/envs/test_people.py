@@ -21,7 +21,7 @@ from polyclock.envs.cast import action, describe
 from polyclock.envs.collect import Unit
 from polyclock.envs.figure import CHART, PARTS
 from polyclock.envs.people import CAMERA, LEADS, Clip, PeopleSource
-from polyclock.envs.people_anatomy import CLASSES
+from polyclock.envs.people_anatomy import CLASSES, shown
 from polyclock.envs.scene import Scene
 
 SMALL = PeopleSource(clips=6, frames=16, fps=10, size=48)
@@ -46,7 +46,8 @@ def test_columns_are_those_of_the_features(films) -> None:
     features = SMALL.features()
     for columns, _ in films:
         assert columns.keys() == features.keys()
-        for key, values in columns.items():
+        assert columns["prompt"].shape == (16,) and features["prompt"]["dtype"] == "string"
+        for key, values in ((k, v) for k, v in columns.items() if k != "prompt"):
             depth_or_map = features[key]["dtype"] == "video" and "images" not in key
             channels = {"depth": 1, "segmentation": 2}.get(key.split(".")[1], 3)
             shape = (48, 48, channels) if depth_or_map else tuple(features[key]["shape"])
@@ -162,6 +163,36 @@ def test_instances_have_one_class_each(films) -> None:
                 assert found <= {kinds["background"], kinds["furniture"]}
 
 
+def test_a_text_says_whom_and_what_the_segmentation_shows(films) -> None:
+    counts = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+    classes = {"person": 1, "persons": 1, "ball": 2, "balls": 2, "box": 3, "boxes": 3}
+    told = set()
+    for film in films:
+        (text,) = set(film[0]["prompt"].tolist())
+        told.add(text)
+        pairs = {tuple(pair) for pair in column(film, "segmentation").reshape(-1, 2).tolist()}
+        here = {c: len({i for i, label in pairs if label == c}) for c in (1, 2, 3)}
+        parts = text.replace(" and ", ", ").split(", ")
+        said = {classes[word]: counts[n] for n, word in (part.split() for part in parts if part != "furniture")}
+        assert said == {c: n for c, n in here.items() if n} and ("furniture" in parts) == ((0, 4) in pairs)
+        assert ("one person" in parts) == (said[1] == 1) and ("two persons" in parts) == (said[1] == 2)
+    assert len(told) >= 3
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        ([(1, 1)], "one person"),
+        ([(0, 0), (1, 1), (2, 1)], "two persons"),
+        ([(1, 1), (0, 4)], "one person and furniture"),
+        ([(1, 1), (3, 3), (5, 3), (4, 2), (0, 4)], "one person, one ball, two boxes and furniture"),
+        ([(0, 0)], ""),
+    ],
+)
+def test_what_is_shown_in_words(pairs: list[tuple[int, int]], text: str) -> None:
+    assert shown(np.array(pairs, np.int32).reshape(1, 1, -1, 2)) == text
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -203,6 +234,7 @@ def test_the_command_writes_a_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     assert "1 episodes with 16 frames" in capsys.readouterr().out
     source = open_lerobot(tmp_path / "clips")
     assert len(source.episodes) == 1
+    assert "person" in source.read(0, "prompt", [3]) and source.facts.columns["prompt"] == ()
     assert main(["collect", "people", *words, "--size", "7", "--out", str(tmp_path / "none")]) == 2
     assert "size 7; possible" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert main(["collect", "people", *words, "--size", "100000", "--out", str(tmp_path / "none")]) == 2

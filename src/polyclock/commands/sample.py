@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 TEXT = """Ask a run, or a model folder, a query: "action | video[:2], text".
 
 --given NAME=FILE takes a video (its frames at the modality's rate, from --start or FILE@SECONDS on), a picture (it
-stands for every frame), .npy or .npz, .json or .csv with numbers; for a text, a .txt file or the sentence itself.
+stands for every frame), .npy or .npz, .json or .csv with numbers; for a text, a .txt file or the sentence itself. A
+text that the model says by itself, such as a prompt, need not stand in the query: --given prompt="two persons".
 --data PATH --episode N --at SECONDS gives everything that the query needs from a data set; --given goes before it.
 DIR gets NAME.npz (array "values", one row per sample, in the units of the data: metres, pixels, ids), NAME.mp4 and
 NAME.png to look at, and query.json."""
@@ -206,7 +207,7 @@ def _windows(model: WorldModel, query: Query, args: Mapping[str, Any]) -> list[f
 def _values(
     model: WorldModel, query: Query, args: Mapping[str, Any], later: float = 0.0
 ) -> dict[str, np.ndarray | str]:
-    """Everything that is given, from files and the data set. Errors: a name that neither gives."""
+    """Everything that is given, from files and the data set. Errors: a name that neither gives and that is needed."""
     from . import given
 
     names, spans = needed(model, query)
@@ -214,15 +215,18 @@ def _values(
     signals = {n: every[n] for n in names}
     cover = args["fit"] == "cover"
     values = given.from_words(args["given"], signals, spans, args["start"], cover, later)
+    optional = {*names} - {*spans, *query.needed_conditions(model.conditions)}
     rest = {n: s for n, s in signals.items() if n not in values}
     if args["data"] and rest:
         from ..data import open_dataset
 
         dataset = open_dataset(args["data"])
         episode = dataset.episodes[-1].index if args["episode"] is None else args["episode"]
-        values |= given.from_window(dataset, episode, args["at"] + later, rest)
+        columns = dataset.facts.columns
+        here = {n: s for n, s in rest.items() if n not in optional or s.key in columns}
+        values |= given.from_window(dataset, episode, args["at"] + later, here)
     for name in rest:
-        if name not in values:
+        if name not in values and name not in optional:
             source = f"{args['data']} has no column {rest[name].key!r}; " if args["data"] else ""
             raise ValueError(f"{source}the query {query.text!r} needs --given {name}={_example(rest[name].kind)}")
     return values

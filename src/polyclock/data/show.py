@@ -59,11 +59,13 @@ def info(path: str | Path) -> dict[str, Any]:
 def show(path: str | Path, out: str | Path, episode: int | None = None, console: Console | None = None) -> list[Path]:
     """Print what a data set holds, and draw one episode (default: the first) into the folder `out`.
 
-    One sheet of pictures per camera and dense modality, one plot per vector of numbers. Returns the PNG files.
+    One sheet of pictures per camera and dense modality, one plot per vector of numbers; what texts say is printed.
+    Returns the PNG files.
 
     Errors: ValueError where the data set or the episode cannot be read.
     """
-    (console or Console()).print(summary(info(path)))
+    screen = console or Console()
+    screen.print(summary(info(path)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntidyData)  # told in the summary
         dataset = open_dataset(path)
@@ -74,7 +76,10 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for key, shape in dataset.facts.columns.items():
-        if not dataset.has(number, key) or key == "task":
+        if not dataset.has(number, key):
+            continue
+        if not shape:
+            screen.print(f"{key}, episode {number}: {_said(dataset, number, one.length, key)}", markup=False)
             continue
         kind = notes.get(key, {}).get("kind")
         wide = None not in shape and math.prod(int(n or 0) for n in shape) > CURVES
@@ -102,7 +107,8 @@ def summary(facts: dict[str, Any]) -> Table:
         table.add_row(kind, f"{key}  {' x '.join(map(str, shape))}")
     for key, shape in facts["columns"].items():
         if key != "task" and key not in COUNTERS:
-            table.add_row(facts["dense"].get(key, {}).get("kind", "column"), f"{key}  {' x '.join(map(str, shape))}")
+            kind = facts["dense"].get(key, {}).get("kind", "column" if shape else "text")
+            table.add_row(kind, f"{key}  {' x '.join(map(str, shape))}".strip())
     for sentence in facts["tasks"][:5]:
         table.add_row("task", sentence)
     if len(facts["tasks"]) > 5:
@@ -117,6 +123,14 @@ def summary(facts: dict[str, Any]) -> Table:
 def _notes(dataset: Dataset) -> dict[str, dict[str, Any]]:
     meta = getattr(dataset, "meta", None)
     return dense.notes(meta.info) if meta else {}
+
+
+def _said(dataset: Dataset, number: int, length: int, key: str) -> str:
+    """What a text says, and from which frame on where that changes."""
+    every = [str(dataset.read(number, key, [i])) for i in range(length)]
+    begins = [i for i in range(length) if i == 0 or every[i] != every[i - 1]]
+    words = [every[i] or "(nothing)" for i in begins]
+    return words[0] if len(words) == 1 else "; ".join(f"from frame {i} {w}" for i, w in zip(begins, words, strict=True))
 
 
 def _frames(length: int) -> list[int]:

@@ -32,7 +32,7 @@ class Facts:
     cameras     video columns
     action_dim  numbers in an action; state_dim: numbers in `observation.state`; None where there is none
     tasks       sentences of the episodes that are here
-    columns     shape of one frame of each column: (*S, C), None where it varies; () for the sentence "task"
+    columns     shape of one frame of each column: (*S, C), None where it varies; () for a text, such as "task"
     """
 
     fps: float
@@ -96,7 +96,10 @@ class Dataset(Protocol):
     def read(
         self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
     ) -> np.ndarray | str:
-        """(n, *S, C) of the data frames asked for, in their order; videos at `size` (H, W); a str for "task"."""
+        """(n, *S, C) of the data frames asked for, in their order; videos at `size` (H, W).
+
+        Of a text a str, what is said at the first of the frames; "" where nothing is.
+        """
         ...
 
     def column(self, key: str) -> Iterator[np.ndarray]:

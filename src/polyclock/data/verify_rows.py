@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .formats.columns import read_table
+from .formats.columns import is_text, read_table
 from .listing import Listed, Listing
 
 CLOSE = 1e-4  # seconds: the tolerance at which LeRobot refuses a timestamp
@@ -82,7 +82,10 @@ def _numbers(found: Listing, episode: Listed, part: pa.Table, key: str) -> np.nd
         frame = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         found.report(episode.data, f"{key} has no value", episode.index, frame)
         return None
-    if found.features[key].get("dtype") in ("string", "image"):
+    declared = found.features[key].get("dtype")
+    if declared == "string" and not is_text(column.type):
+        found.report(episode.data, f"{key} holds {column.type}, the metadata say string", episode.index, 0)
+    if declared in ("string", "image"):
         return None
     sizes = np.array([_size(row) for row in column]) if _is_list(column.type) else np.ones(len(column), int)
     wrong = np.flatnonzero(sizes != math.prod(shape))

@@ -32,7 +32,8 @@ class Windows:
     """A source with one sample per anchor: data frames 0, stride, 2 stride, ... of each episode.
 
     `present` and `absent` are the names that the data set has and lacks. A signal is read with one call per window, and
-    of its column the frames of the window alone; where `ahead` has a name, its numbers are read in place of frames.
+    of its column the frames of the window alone; where `ahead` has a name, its numbers are read in place of frames. A
+    text is the one at the anchor, and absent where that is empty.
     Errors (at construction): no signal is in the data, a key is a likely misspelling, or a shape does not agree.
     """
 
@@ -91,7 +92,9 @@ class Windows:
             if not self.dataset.has(episode, signal.key):
                 continue
             if signal.kind == "text":
-                values[name] = self.dataset.read(episode, signal.key, [anchor])
+                said = self.dataset.read(episode, signal.key, [anchor])
+                if isinstance(said, str) and said:  # an empty text says nothing: it is absent
+                    values[name] = said
                 continue
             due = anchor + self._offsets[name]
             frames = np.clip(due, 0, length - 1)

@@ -114,7 +114,7 @@ def collect(
         raise ValueError(f"workers {workers}, episodes {source.episodes}: at least 1 of each")
     wanted = source.episodes * len(source.lines)
     note = check_note(out, source)
-    features = source.features()
+    features = begun_with(out, source.features(), lambda line: told(Told("make", 0, wanted, line)))
     with _pool(source, count) as pool, _disk(out):
         if len(note.get("episodes", ())) < wanted:
             note = _chosen(source, pool, told)
@@ -126,11 +126,21 @@ def collect(
             told(Told("make", before, wanted))
             # One more than there are workers, so that none waits while an episode is written.
             for done, (columns, sentence) in enumerate(_results(pool, _make, units[before:], count + 1), before + 1):
-                writer.add_episode(columns, sentence)
+                writer.add_episode({key: columns[key] for key in features}, sentence)
                 told(Told("make", done, wanted))
             frames = writer.info["total_frames"]
     refused = tuple(Unit(*pair) for pair in note["refused"])
     return Collected(out, wanted, frames, wanted - before, refused)
+
+
+def begun_with(out: Path, features: dict[str, Any], told: Callable[[str], None]) -> dict[str, Any]:
+    """The columns that `out` was begun with: it goes on without those that the world has learnt to write since."""
+    info = out / "meta" / "info.json"
+    there = json.loads(info.read_text(encoding="utf-8"))["features"] if info.is_file() else features
+    new = [key for key in features if key not in there]
+    if new:
+        told(f"{out} was begun without {', '.join(new)} and goes on so")
+    return {key: entry for key, entry in features.items() if key not in new}
 
 
 def check_note(out: Path, source: Source) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .cast import Actor, caption, draw_cast, dress
 from .collect import Columns, Unit
 from .figure import CHART, LINKS, mjcf
 from .motions import MOTIONS, SHORTEST, Held
-from .people_anatomy import PERSONS, anatomy_of, joints
+from .people_anatomy import PERSONS, anatomy_of, joints, shown
 from .posing import Posed, quaternions
 from .props import Prop, draw_free, happened, paint_prop
 from .recording import Anatomy, Recording, Row
@@ -27,6 +27,7 @@ from .scene import Scene, import_simulator
 from .shots import Shot, draw_shot, extent
 
 CAMERA = "main"
+SHOWN = "prompt"  # the column that says whom and what the segmentation shows
 LEADS = ("walk", "wave", "squat", "jump", "throw", "lift")
 SUBSTEP = 1 / 400  # s at most, of physics
 LEAST_SIZE = 16  # px
@@ -102,7 +103,7 @@ class PeopleSource:
         Scene(clip.model, self.size, turned=()).close()
         found = self.recording(clip.anatomy).features()
         found[f"observation.surface.{CAMERA}"][dense.BLOCK]["surface_chart"] = CHART
-        return found
+        return found | {SHOWN: {"dtype": "string", "shape": (1,), "names": None}}
 
     def recording(self, anatomy: Anatomy) -> Recording:
         """What turns views into columns."""
@@ -127,8 +128,9 @@ class PeopleMaker:
         """The columns of a clip, {feature: (n, ...)}, and its caption."""
         clip = Clip(self.source, unit.number)
         columns = self.source.recording(clip.anatomy).columns(clip.rows())
-        instances = columns[f"observation.segmentation.{CAMERA}"][..., 0]
-        return columns, clip.caption(instances)
+        labels = columns[f"observation.segmentation.{CAMERA}"]
+        columns[SHOWN] = np.full(len(labels), shown(labels))
+        return columns, clip.caption(labels[..., 0])
 
 
 class Clip:

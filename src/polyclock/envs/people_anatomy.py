@@ -15,6 +15,7 @@ from .recording import Anatomy
 PERSONS = 2  # at most in a clip; props are numbered behind them
 CLASSES = {0: "background", 1: "person", 2: "ball", 3: "box", 4: "furniture"}
 NUMBERS = {name: number for number, name in CLASSES.items()}
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # The pieces round a joint that show it.
 SHOWN_BY = {
     "nose": ("nose", "skull"),
@@ -74,6 +75,21 @@ def anatomy_of(model: Any, builds: Sequence[Build], props: Sequence[Prop]) -> An
         owners=owners.reshape(len(owners) * len(JOINTS), len(names)),
         under=under.reshape(-1),
     )
+
+
+def shown(labels: np.ndarray) -> str:
+    """Whom and what a segmentation (n, H, W, 2) shows, all frames together: "two persons, one ball and furniture"."""
+    codes = labels[..., 0].astype(np.int64) * len(CLASSES) + labels[..., 1]
+    classes = np.flatnonzero(np.bincount(codes.reshape(-1))) % len(CLASSES)  # of each instance once
+    told = []
+    for name in ("person", "ball", "box"):
+        count = int((classes == NUMBERS[name]).sum())
+        if count:
+            several = "boxes" if name == "box" else f"{name}s"
+            told.append(f"{COUNTS[count] if count < len(COUNTS) else count} {name if count == 1 else several}")
+    if NUMBERS["furniture"] in classes:
+        told.append("furniture")
+    return " and ".join(part for part in (", ".join(told[:-1]), *told[-1:]) if part)
 
 
 def shown_by(joint: str) -> tuple[str, ...]:

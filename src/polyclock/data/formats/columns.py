@@ -76,6 +76,12 @@ def schema_of(path: Path) -> pa.Schema:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds one text a row."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def to_array(column: pa.ChunkedArray, shape: tuple[int, ...], where: str) -> np.ndarray:
     """(rows, *shape) of a column of numbers or of (nested) lists of numbers, each row of `shape`."""
     values: Any = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -1,4 +1,4 @@
-"""Videos with captions, one an episode: a folder, a CSV or JSONL `video, prompt, <modality>...`, or lists of lines."""
+"""Videos with texts, one an episode: a folder, a CSV or JSONL `video, prompt, <modality or text>...`, or lists."""
 
 from __future__ import annotations
 
@@ -25,24 +25,29 @@ from .recordings import fitted
 ARRAY_SUFFIXES = (".npy", ".npz")
 ALIAS = "observation.images."
 OPTIONS = ("fps", "frames")
+CAPTION = "task"
 LISTS = ("video.txt", "videos.txt")  # a file name a line; their captions stand in prompt.txt or prompts.txt beside
 
 
 def open_folder(root: Path, options: Options = Options()) -> Clips:
-    """A folder of videos; `clip.txt` beside `clip.mp4` is its caption. Episodes are numbered by file name."""
-    rows = []
-    for path in sorted(p for p in root.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
-        caption = path.with_suffix(".txt")
-        text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
-        rows.append({"video": path.name, "prompt": text})
-    return Clips(root, root, rows, options)
+    """A folder of videos; `clip.txt` beside `clip.mp4` is its caption, `clip.NAME.txt` its text NAME. Episodes are
+    numbered by file name."""
+    names = sorted(p.name for p in root.iterdir())
+    videos = [n for n in names if Path(n).suffix.lower() in VIDEO_SUFFIXES]
+    texts: dict[str, dict[str, str]] = {Path(n).stem: {} for n in videos}
+    for stem, path in ((n.removesuffix(".txt"), root / n) for n in names if n.endswith(".txt")):
+        clip, _, name = (stem, "", CAPTION) if stem in texts else stem.rpartition(".")
+        if clip in texts:
+            texts[clip][name] = path.read_text(encoding="utf-8").strip()
+    return Clips(root, root, [{**texts[Path(n).stem], "video": n} for n in videos], options)
 
 
 def open_table(path: Path, options: Options = Options()) -> Clips:
     """A CSV (with a header), JSONL, or video.txt beside prompt.txt; file names are relative to it or absolute.
 
-    Columns: `video`, `prompt`, and any modality: a video file, or an .npy or .npz array with one row per picture.
-    Errors: ValueError naming file and line for no column `video`, or an empty cell in it.
+    Columns: `video`, `prompt`, any modality: a video file, or an .npy or .npz array with one row per picture, and any
+    text. `prompt` is the caption, which other formats call "task". Errors: ValueError naming file and line for no
+    column `video`, or an empty cell in it.
     """
     rows: list[dict]
     if path.name in LISTS:
@@ -59,23 +64,33 @@ def open_table(path: Path, options: Options = Options()) -> Clips:
         raise ValueError(f"{path} has no rows; expected a header 'video,prompt,...' and one line per video")
     if not any("video" in row for row in rows):
         raise ValueError(f"{path} has no column 'video'; it has: {', '.join(map(str, rows[0]))}")
+    if path.name not in LISTS and any("prompt" in row for row in rows):
+        if any(CAPTION in row for row in rows):
+            what = f"column prompt is the caption, which is called {CAPTION}; column {CAPTION} is left out"
+            warnings.warn(f"{path.name}: {what}.", UntidyData, stacklevel=4)
+        rows = [{CAPTION if k == "prompt" else k: v for k, v in row.items() if k != CAPTION} for row in rows]
     return Clips(path, path.parent, rows, options)
 
 
 def _lists(path: Path) -> list[dict]:
-    """video.txt and, where there is one, prompt.txt: line i of both belongs together."""
+    """video.txt, prompt.txt and texts of other names, prompt.NAME.txt, where they are: line i of all is one clip."""
+    rows: list[dict] = [{"video": line} for line in _lines(path)]
+    prompts = path.stem.replace("video", "prompt")
+    for beside in sorted([*path.parent.glob(f"{prompts}.txt"), *path.parent.glob(f"{prompts}.*.txt")]):
+        name, said = beside.stem.removeprefix(prompts)[1:] or CAPTION, _lines(beside)
+        if len(said) != len(rows):
+            raise ValueError(f"{path} has {len(rows)} lines, {beside.name} has {len(said)}; line i of both is one clip")
+        for row, line in zip(rows, said, strict=True):
+            row[name] = line
+    return rows
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        videos = path.read_text(encoding="utf-8-sig").split("\n")
-        beside = path.with_name(path.name.replace("video", "prompt"))
-        prompts = beside.read_text(encoding="utf-8-sig").split("\n") if beside.is_file() else [""] * len(videos)
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    videos, prompts = ([line.strip() for line in _without_end(lines)] for lines in (videos, prompts))
-    if len(videos) != len(prompts):
-        raise ValueError(
-            f"{path} has {len(videos)} lines, {beside.name} has {len(prompts)}; line i of both is one clip"
-        )
-    return [{"video": video, "prompt": prompt} for video, prompt in zip(videos, prompts, strict=True)]
+    return [line.strip() for line in _without_end(lines)]
 
 
 def _without_end(lines: list[str]) -> list[str]:
@@ -85,6 +100,8 @@ def _without_end(lines: list[str]) -> list[str]:
 
 class Clips(Subsets):
     """Videos with captions as a data set: episode i is row i, its column "video" (or "observation.images.video").
+
+    What names a video or an array in some row is a column of these; what does so in none is a text.
 
     Options say which pictures of a clip are its frames. fps: the nearest to 0, 1 / fps, 2 / fps, ... s, so that clips
     of all rates become one data set. frames=n, with fps: n pictures spread evenly over the whole clip, however long it
@@ -98,17 +115,21 @@ class Clips(Subsets):
         self._arrays: dict[Path, np.ndarray] = {}
         self._lacking = False  # whether it was said that a modality has one picture less
         self.notes: list[str] = []
+        self._texts: dict[int, dict[str, str]] = {}
         episodes, ignored = [], set()
+        columns = {"video"} | {k for row in rows for k, v in row.items() if k != CAPTION and _names_file(v)}
         for i, row in enumerate(rows):
-            files = {str(k): self._file(i, v) for k, v in row.items() if k != "prompt" and _names_file(v)}
-            ignored |= {str(k) for k, v in row.items() if k != "prompt" and k not in files and v not in (None, "")}
+            files = {str(k): self._file(i, v) for k, v in row.items() if k in columns and _names_file(v)}
+            self._texts[i] = {k: v for k, v in row.items() if k not in {*columns, CAPTION} and _says(v)}
+            taken = {CAPTION, *files, *self._texts[i]}
+            ignored |= {str(k) for k, v in row.items() if k not in taken and v not in (None, "")}
             if "video" not in files or files["video"].suffix.lower() not in VIDEO_SUFFIXES:
                 raise ValueError(
                     f"{name}, row {i}: 'video' is {row.get('video')!r}; possible: {', '.join(VIDEO_SUFFIXES)}"
                 )
             self._files[i] = files
-            prompt = str(row.get("prompt") or "")
-            episodes.append(Episode(index=i, length=0, tasks=(prompt,) if prompt else ()))
+            caption = str(row.get(CAPTION) or "")
+            episodes.append(Episode(index=i, length=0, tasks=(caption,) if caption else ()))
         if options.frames and not options.fps:
             raise ValueError(
                 f"{name}: frames={options.frames} spread over a clip have no rate of their own; say the one that they "
@@ -125,7 +146,9 @@ class Clips(Subsets):
         if not self.episodes:
             raise ValueError(f"{name}: no clip has {options.frames} pictures")
         if ignored:
-            self.notes.append(f"columns {', '.join(sorted(ignored))} name neither videos nor arrays; they are left out")
+            self.notes.append(
+                f"columns {', '.join(sorted(ignored))} hold what is neither file nor text; it is left out"
+            )
         for note in self.notes:
             warnings.warn(f"{self.name}: {note}.", UntidyData, stacklevel=4)
 
@@ -178,9 +201,8 @@ class Clips(Subsets):
                 if len(old) != len(shape):
                     raise ValueError(f"{self.path}, row {e.index}: {key} has shape {shape}, other rows {old}")
                 shapes[key] = tuple(a if a == b else None for a, b in zip(old, shape, strict=True))
-        if any(e.tasks for e in self.episodes):
-            shapes["task"] = ()
-        return shapes
+        texts = {k: () for e in self.episodes for k in self._texts[e.index]}
+        return shapes | texts | ({CAPTION: ()} if any(e.tasks for e in self.episodes) else {})
 
     def _shape(self, episode: int, key: str, path: Path) -> Shape:
         if path.suffix.lower() in ARRAY_SUFFIXES:
@@ -210,15 +232,17 @@ class Clips(Subsets):
         for e in self.episodes:
             names = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[e.index].items())]
             digest.update(f"{e.index} {e.length} {e.tasks} {names}\n".encode())
+            if self._texts[e.index]:
+                digest.update(f"{sorted(self._texts[e.index].items())}\n".encode())
             if len(pictures_of(self._files[e.index]["video"])) != e.length:
                 digest.update(self._taken[e.index].tobytes())
         return digest.hexdigest()
 
     def has(self, episode: int, key: str) -> bool:
-        """Whether this row has a file or, for "task", a caption."""
-        if key == "task":
+        """Whether this row has a file, a text or, for "task", a caption."""
+        if key == CAPTION:
             return bool(self._episode(episode).tasks)
-        return _plain(key) in self._files.get(episode, {})
+        return _plain(key) in self._files.get(episode, {}) or key in self._texts.get(episode, {})
 
     @cached_property
     def _numbered(self) -> dict[int, Episode]:
@@ -240,15 +264,17 @@ class Clips(Subsets):
     def read(
         self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
     ) -> np.ndarray | str:
-        """Frames of one column, (n, H, W, C) pictures or (n, *S) numbers; the caption for "task".
+        """Frames of one column, (n, H, W, C) pictures or (n, *S) numbers; a text, or the caption for "task".
 
         Errors: ValueError naming row and file where a frame cannot be read or a file has another length than the video.
         """
         e = self._episode(episode)
         if not self.has(episode, key):
             raise unknown(f"column of {self.name}, row {episode}:", key, self._shapes)
-        if key == "task":
+        if key == CAPTION:
             return e.tasks[0]
+        if key in self._texts[episode]:
+            return self._texts[episode][key]
         bad = [int(f) for f in frames if not 0 <= f < e.length]
         if bad:
             raise ValueError(f"{self.path}, row {episode}: frame {bad[0]} of {e.length}")
@@ -315,6 +341,10 @@ def _plain(key: str) -> str:
 
 def _names_file(value: object) -> bool:
     return isinstance(value, str) and value.lower().endswith(VIDEO_SUFFIXES + ARRAY_SUFFIXES)
+
+
+def _says(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _rate(pictures: Pictures) -> float:

@@ -16,7 +16,7 @@ from ...errors import unknown
 from ..dense import PARTS, decoder_for, notes
 from ..source import Episode, Facts, Subsets, UntidyData, chosen
 from ..video import pictures_of, read_frames
-from .columns import Columns, decode_images, schema_of
+from .columns import Columns, decode_images, is_text, schema_of
 from .metadata import Metadata, Place, read_metadata, video_keys
 
 
@@ -29,7 +29,7 @@ def open_lerobot(root: str | Path) -> LeRobot:
 
 
 class LeRobot(Subsets):
-    """A LeRobot folder as a data set. Threads may read at once; columns of numbers are kept in memory."""
+    """A LeRobot folder as a data set. Threads may read at once; columns of numbers and texts are kept in memory."""
 
     def __init__(self, meta: Metadata) -> None:
         self.meta = meta
@@ -37,13 +37,32 @@ class LeRobot(Subsets):
         self.episodes: tuple[Episode, ...] = tuple(p.episode for p in meta.places.values())
         self._columns = Columns()
         self._agreed: set[tuple[int, str]] = set()
+        self._ranges: dict[int, range] = {}  # rows of episodes in their files
         first = next(iter(meta.places.values()))
         self._stored = schema_of(first.data)
         self._decoders = {k: d for k in video_keys(meta.features) if (d := decoder_for(meta.info, k)) is not None}
-        self._shapes = self._find_columns()
         self.notes = list(meta.notes)
+        self._texts = self._find_texts()
+        self._shapes = self._find_columns()
         if "frame_index" not in self._stored.names:
             self.notes.append("there is no column frame_index; rows are taken in the order of the file")
+
+    def _find_texts(self) -> frozenset[str]:
+        """Columns with a text a row. What the metadata say is done, "task", goes before a column of that name."""
+        found = set()
+        for key, feature in self.meta.features.items():
+            if feature.get("dtype") != "string" or key not in self._stored.names:
+                continue
+            kind = self._stored.field(key).type
+            if is_text(kind):
+                found.add(key)
+            else:
+                self.notes.append(f"column {key} is declared as text and holds {kind}; it is left out")
+        return frozenset(found - ({"task"} if self._sentences else set()))
+
+    @property
+    def _sentences(self) -> bool:
+        return bool(self.meta.sentences) or any(p.episode.tasks for p in self.meta.places.values())
 
     def _find_columns(self) -> dict[str, Shape]:
         """Columns that are declared and there -> shape of one frame."""
@@ -57,9 +76,11 @@ class LeRobot(Subsets):
                 shapes[key] = (pictures.height, pictures.width, channels)
             elif key in self._stored.names and feature.get("dtype") == "image":
                 shapes[key] = _image_shape(feature)
+            elif key in self._texts:
+                shapes[key] = ()
             elif key in self._stored.names and feature.get("dtype") != "string":
                 shapes[key] = tuple(int(n) for n in feature.get("shape") or (1,))
-        if self.meta.sentences or any(e.tasks for e in self.episodes):
+        if self._sentences:
             shapes["task"] = ()
         return shapes
 
@@ -135,8 +156,9 @@ class LeRobot(Subsets):
         """Data frames of one column, (n, *S, C): uint8 pictures, float32 or whole numbers as stored.
 
         Dense videos come in their units, as `data.dense` says; 16-bit planes of other makers as stored, uint16.
-        The key "task" gives the sentence at the first of `frames`. Errors: ValueError naming episode, file and frame
-        where they cannot be read, where the column is not there, or where file, video and metadata disagree in length.
+        A text, such as the sentence "task", is the one at the first of `frames`; "" where nothing is said. Errors:
+        ValueError naming episode, file and frame where they cannot be read, where the column is not there, or where
+        file, video and metadata disagree in length.
         """
         place = self.place(episode)
         length = place.episode.length
@@ -145,12 +167,15 @@ class LeRobot(Subsets):
             raise ValueError(f"{self.name}, episode {episode}: frame {bad[0]} of {length}")
         if not self.has(episode, key):
             raise unknown(f"column of {self.name}, episode {episode}:", key, self._shapes)
-        if key == "task":
-            return self._sentence(place, int(frames[0]) if len(frames) else 0)
+        first = int(frames[0]) if len(frames) else 0
+        if key == "task" and key not in self._texts:
+            return self._sentence(place, first)
         try:
             if key in place.videos:
                 return self._read_video(place, key, frames, size)
             rows = self._rows(place)
+            if key in self._texts:
+                return self._columns.stored(place.data, key)[rows.start + first].as_py() or ""
             if self._is_image(key):
                 cells = [self._columns.stored(place.data, key)[rows.start + int(f)].as_py() for f in frames]
                 return decode_images(cells, size, self.meta.root, f"{place.data}, column {key}")
@@ -162,6 +187,8 @@ class LeRobot(Subsets):
     def _rows(self, place: Place) -> range:
         """The rows of the episode in its data file, checked once against `length` and `frame_index`."""
         index, length = place.episode.index, place.episode.length
+        if index in self._ranges:
+            return self._ranges[index]
         if "episode_index" in self._stored.names:
             numbers = self._columns.array(place.data, "episode_index", (1,))[:, 0]
         else:
@@ -179,13 +206,12 @@ class LeRobot(Subsets):
                 raise ValueError(f"{place.data}: the rows of the episode do not lie together")
         if len(rows) != length:
             raise ValueError(f"{place.data} holds {len(rows)} rows of it, the metadata say {length}")
-        if (index, "rows") not in self._agreed:
-            if "frame_index" in self._stored.names:
-                order = self._columns.array(place.data, "frame_index", (1,))[rows.start : rows.stop, 0]
-                if (order != np.arange(length)).any():
-                    bad = int(np.argmax(order != np.arange(length)))
-                    raise ValueError(f"{place.data}: row {bad} of the episode is frame {int(order[bad])}")
-            self._agreed.add((index, "rows"))
+        if "frame_index" in self._stored.names:
+            order = self._columns.array(place.data, "frame_index", (1,))[rows.start : rows.stop, 0]
+            if (order != np.arange(length)).any():
+                bad = int(np.argmax(order != np.arange(length)))
+                raise ValueError(f"{place.data}: row {bad} of the episode is frame {int(order[bad])}")
+        self._ranges[index] = rows
         return rows
 
     def _read_video(self, place: Place, key: str, frames: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
