@@ -120,6 +120,35 @@ def test_without_the_exchange_of_the_system(recorded: Path, tmp_path: Path, monk
     _same(recorded, folder)
 
 
+def test_of_two_at_once_one_is_refused_and_harms_nothing(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recorded"
+    shutil.copytree(recorded, folder)
+    merge, remove = module._merge, module.shutil.rmtree
+
+    def refused() -> None:
+        with monkeypatch.context() as undone:
+            undone.setattr(module, "_merge", merge)
+            undone.setattr(module.shutil, "rmtree", remove)
+            with pytest.raises(ValueError, match="is being written by another process"):
+                compact(folder)
+
+    def merged(*args: object) -> None:
+        merge(*args)  # type: ignore[arg-type]
+        refused()
+
+    def removed(path: Path, ignore_errors: bool = False) -> None:
+        if path.exists():
+            refused()
+            remove(path, ignore_errors)
+
+    monkeypatch.setattr(module, "_merge", merged)
+    monkeypatch.setattr(module.shutil, "rmtree", removed)
+    compact(folder)
+    _same(recorded, folder)
+
+
 def test_what_lerobot_wrote_can_be_merged(tmp_path: Path) -> None:
     theirs = Path(__file__).parents[1] / "fixtures" / "lerobot_v3"
     merged = compact(theirs, tmp_path / "merged")

@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,22 +37,21 @@ def compact(folder: str | Path, out: str | Path | None = None, *, data_mb: float
     folder = Path(folder)
     info = _info(folder)
     target = Path(out) if out is not None else folder.with_name(f".{folder.resolve().name}.compact")
-    if out is None:
-        shutil.rmtree(target, ignore_errors=True)  # of a killed run
-    elif target.exists():
+    if out is not None and target.exists():
         raise ValueError(f"{target} exists already; possible: a new folder")
-    handle = lock(folder)
-    try:
-        _merge(folder, target, info, data_mb * MB, video_mb * MB)
-        if out is not None:
-            return target
-        _swap(target, folder)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    finally:
-        os.close(handle)
-    shutil.rmtree(target)
+    with ExitStack() as locks:
+        locks.callback(os.close, lock(folder))
+        shutil.rmtree(target, ignore_errors=True)  # of a killed run: whoever is at it has the lock
+        try:
+            _merge(folder, target, info, data_mb * MB, video_mb * MB)
+            if out is not None:
+                return target
+            locks.callback(os.close, lock(target))  # it is about to be the folder
+            _swap(target, folder)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        shutil.rmtree(target)
     return folder
 
 
