@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from copy import copy
 from pathlib import Path
 
 import foreign_writer
@@ -27,6 +28,11 @@ STORAGE = (
 )
 REBUILD = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
 HOOKS = b"\x89ccollections\nOrderedDict\n)RtR."
+# An empty array, for its state; in the memo: what makes one, with which arguments, and its dtype.
+ARRAY = (
+    b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR(K\x03X\x01\x00\x00\x00>NNNK\x00K\x00K\x00tbq\x020"
+    b"cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nK\x00\x85X\x01\x00\x00\x00b\x87q\x01R"
+)
 
 
 def archive(path: Path, program: bytes, records: dict[str, bytes] | None = None) -> Path:
@@ -49,6 +55,10 @@ def stream(path: Path, program: bytes, after: bytes = b"") -> Path:
 
 def number(n: int) -> bytes:
     return b"\x8a\x08" + n.to_bytes(8, "little", signed=True)
+
+
+FOUR = number(4) + b"\x85"
+ONE = number(1) + b"\x85"
 
 
 def tensor(count: int, offset: int, size: bytes, stride: bytes) -> bytes:
@@ -75,7 +85,7 @@ def programs(marker: Path) -> dict[str, tuple[bytes, str]]:
     text = json.dumps(command).strip('"').encode()
     out = {
         "system": (b"cos\nsystem\n(V" + text + b"\ntR.", "os.system"),
-        "system by INST": (b"(V" + text + b"\nios\nsystem\n.", "INST (os system)"),
+        "system by INST": (b"(V" + text + b"\nios\nsystem\n.", "INST ('os system')"),
         "system by OBJ": (b"(cos\nsystem\nV" + text + b"\no.", "os.system"),
         "never called": (b"\x80\x02cos\nsystem\n.", "os.system"),
         "after other things": (b"\x80\x02]" + b"(K\x01K\x02cposix\nsystem\ne.", "posix.system"),
@@ -154,6 +164,11 @@ def test_the_programs_are_live(tmp_path: Path) -> None:
         (b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00O8K\x00K\x01tR.", "only numbers"),
         (b"\x80\x02cnumpy\ndtype\n(X\x03\x00\x00\x00f,OK\x00K\x01tR.", "only numbers"),
         (b"\x80\x02ccollections\nOrderedDict\n(]tR.", "does not take"),
+        (b"\x80\x04K\x01\x8c\x01a\x93.", "1 and 'a' are a name"),
+        (b"\x80\x04\x8c\x08\x1b[2J\x1b[1m\x8c\x01a\x93.", r"asks for '\x1b[2J\x1b[1m.a'"),
+        (b"\x80\x02}\x8a\x08" + ((1 << 61) - 1).to_bytes(8, "little") + b"Ns.", "is the key of a dict"),
+        (b"\x80\x02Np2305843009213693951\n.", "the memo 2305843009213693951"),
+        (ARRAY + (b"(K\x01K\x01\x85h\x02\x89C\x08" + bytes(8) + b"tb") * 2 + b".", "filled once"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(tmp_path: Path, program: bytes, part: str) -> None:
@@ -161,6 +176,12 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, program: bytes, part: st
     with pytest.raises(ValueError, match=".") as error:
         read(path)
     assert part in str(error.value)
+
+
+def test_a_tensor_where_an_array_has_its_order_is_refused(tmp_path: Path) -> None:
+    program = ARRAY + b"(K\x01K\x00\x85h\x02" + tensor(4, 0, FOUR, ONE)[2:-1] + b"C\x00tb."
+    with pytest.raises(ValueError, match="does not take its state"):
+        read(archive(tmp_path / "models.pt", program, {"data/0": bytes(16)}))
 
 
 def test_nests_and_shared_parts_do_not_blow_up(tmp_path: Path) -> None:
@@ -171,14 +192,34 @@ def test_nests_and_shared_parts_do_not_blow_up(tmp_path: Path) -> None:
     for call in (b"ctorch\nSize\n", b"cnumpy\ndtype\n"):
         with pytest.raises(ValueError, match="tuple"):
             read(archive(tmp_path / "b.pt", b"\x80\x02" + call + doubled[2:] + b"\x85R."))
+    with pytest.raises(ValueError, match="a tuple and 'a' are a name"):
+        read(archive(tmp_path / "b.pt", doubled + b"\x8c\x01a\x93."))
     deep = b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."
     assert len(read(archive(tmp_path / "c.pt", deep))) == 1
 
 
-# ---------------------------------------------------------------- sizes that lie
+def test_a_small_file_does_not_ask_for_much_memory(tmp_path: Path) -> None:
+    """One text or array that is named again and again, and records that share their bytes: copies would fill any."""
+    text = b"X" + struct.pack("<I", 8000) + b"a" * 8000
+    bytes_of = b"c_codecs\nencode\nq\x05" + text + b"X\x06\x00\x00\x00latin1\x86q\x06"
+    texts = b"\x80\x02" + bytes_of + b"](" + b"h\x05h\x06R" * 100 + b"e."
+    state = b"(K\x01M\xe8\x03\x85h\x02\x89h\x05h\x06Rtq\x07"
+    arrays = ARRAY[:-1] + bytes_of + state + b"](" + b"h\x00h\x01Rh\x07b" * 100 + b"e."
+    for program in (texts, arrays):
+        with pytest.raises(ValueError, match="again and again"):
+            read(archive(tmp_path / "a.pt", program))
+    path = tmp_path / "b.pt"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data.pkl", b"N.")
+        file.writestr("x/data/0", bytes(16))
+        again = copy(file.getinfo("x/data/0"))
+        again.filename = "x/data/1"
+        file.filelist.append(again)
+    with pytest.raises(ValueError, match="'x/data/1' lies within another"):
+        read(path)
 
-FOUR = number(4) + b"\x85"
-ONE = number(1) + b"\x85"
+
+# ---------------------------------------------------------------- sizes that lie
 
 
 @pytest.mark.parametrize(
@@ -237,6 +278,12 @@ def test_archives_that_are_not_torch_s_are_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.pt").write_bytes(whole[:cut])
         with pytest.raises(ValueError, match=r"cut\.pt"):
             read(tmp_path / "cut.pt")
+    name = whole.rindex(b"x/byteorder")  # where the archive lists its records
+    listed = bytearray(whole)
+    listed[name - 38 : name - 36], listed[name] = struct.pack("<H", 0x800), 0xFF
+    (tmp_path / "name.pt").write_bytes(listed)
+    with pytest.raises(ValueError, match=r"name\.pt is a damaged zip archive"):
+        read(tmp_path / "name.pt")
     with zipfile.ZipFile(tmp_path / "big_end.pt", "w") as file:
         file.writestr("x/data.pkl", b"N.")
         file.writestr("x/byteorder", b"big")

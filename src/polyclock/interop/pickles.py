@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import pickletools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import numpy as np
 
 Persistent = Callable[[Any], Any]
 
@@ -25,6 +27,13 @@ LITERALS = {
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
 KEYS = (str, int, float, bytes, type(None))  # of dicts; a tuple of tuples of tuples could take for ever to hash
+LARGEST = 1 << 60  # whole number that may be a key: larger ones can be chosen to have one and the same hash
+# How many times the length of a pickle its calls and states may be given. A writer names an array's bytes three times;
+# a file that names the same ones for ever makes copies of them that are larger than any memory.
+GIVEN = 8
+FAULTS = (TypeError, ValueError, RuntimeError, OverflowError)  # of what is given something that does not fit
+LONG = (str, bytes, np.ndarray)  # what may be long and is copied
+SHOWN = 80  # letters of a file's own words in a message
 
 
 class Restored:
@@ -71,6 +80,7 @@ class Machine:
         self.marks: list[list[Any]] = []  # stacks set aside by MARK
         self.memo: dict[int, Any] = {}
         self.place = self.end = 0
+        self.given = 0  # bytes that calls and states were given
 
     def load(self) -> Any:
         """What the pickle holds: dicts, lists, tuples, texts, numbers, and what the table makes."""
@@ -84,8 +94,8 @@ class Machine:
             return self.stack.pop()
         except Refused:
             raise
-        except (ValueError, IndexError, KeyError, OverflowError, struct.error) as problem:
-            self.refuse(f"no readable pickle ({type(problem).__name__}: {problem})")
+        except (*FAULTS, LookupError, struct.error) as problem:
+            self.refuse(f"no readable pickle ({type(problem).__name__}: {str(problem)[:SHOWN]})")
 
     def refuse(self, what: str) -> NoReturn:
         raise Refused(f"{self.where}, byte {self.place}: {what}; nothing of it was run")
@@ -104,13 +114,16 @@ class Machine:
                 raise IndexError("too little on the stack")
             stack[-count:] = [tuple(stack[-count:])]
         elif name in PUTS:
-            self.memo[len(self.memo) if argument is None else argument] = stack[-1]
+            number = len(self.memo) if argument is None else argument
+            if not 0 <= number < len(self.data):
+                self.refuse(f"the memo {shown(number)}, of which a writer counts from 0")
+            self.memo[number] = stack[-1]
         elif name in GETS:
             stack.append(self.memo[argument])
         elif name not in ("PROTO", "FRAME"):
             action = ACTIONS.get(name)
             if action is None:
-                said = f" ({argument})" if isinstance(argument, str) else ""
+                said = f" ({argument[:SHOWN]!r})" if isinstance(argument, str) else ""
                 self.refuse(f"the opcode {name}{said}, which is not allowed")
             action(self, argument)
 
@@ -142,17 +155,19 @@ class Machine:
         if not isinstance(target, dict) or len(items) % 2:
             self.refuse(f"keys and values are put into a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, KEYS):
-                self.refuse(f"a {type(key).__name__} is the key of a dict")
+            if not isinstance(key, KEYS) or (isinstance(key, int) and abs(key) >= LARGEST):
+                self.refuse(f"{shown(key)} is the key of a dict")
             target[key] = value
 
     # ------------------------------------------------------------ names
 
     def name(self, module: Any, attribute: Any) -> None:
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            self.refuse(f"{shown(module)} and {shown(attribute)} are a name")
         text = f"{module}.{attribute}"
-        known = self.names.get(text) if isinstance(module, str) and isinstance(attribute, str) else None
+        known = self.names.get(text)
         if known is None:
-            self.refuse(f"the file asks for {text}, which a checkpoint has no need of")
+            self.refuse(f"the file asks for {text[:SHOWN]!r}, which a checkpoint has no need of")
         self.stack.append(Named(text, known))
 
     def stack_name(self, _: Any) -> None:
@@ -163,9 +178,10 @@ class Machine:
         arguments, target = self.stack.pop(), self.stack.pop()
         if not isinstance(target, Named) or target.known.call is None or type(arguments) is not tuple:
             self.refuse(f"{shown(target)} is called")
+        self.weigh(arguments)
         try:
             self.stack.append(target.known.call(*arguments))
-        except (TypeError, ValueError, RuntimeError, OverflowError) as problem:
+        except FAULTS as problem:
             self.refuse(f"{target.text} does not take what it is given ({problem})")
 
     def new(self, _: Any) -> None:
@@ -177,13 +193,20 @@ class Machine:
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Restored):
+            self.weigh(state.values() if isinstance(state, dict) else state if isinstance(state, tuple) else ())
             try:
                 target.restore(state)
-            except (TypeError, ValueError) as problem:
+            except FAULTS as problem:
                 self.refuse(f"a {type(target).__name__} does not take its state ({problem})")
         elif not (type(target) is dict and isinstance(state, dict) and set(state) == {"_metadata"}):
             # A state dict carries the versions of its modules in this one attribute; nothing here asks for them.
             self.refuse(f"a {type(target).__name__} is given attributes")
+
+    def weigh(self, parts: Iterable[Any]) -> None:
+        """Count what a call or a state is given, and refuse what no writer gives."""
+        self.given += sum(p.nbytes if isinstance(p, np.ndarray) else len(p) for p in parts if isinstance(p, LONG))
+        if self.given > GIVEN * len(self.data):
+            self.refuse("the same texts or arrays are given again and again")
 
     def persist(self, _: Any) -> None:
         if self.persistent is None:
@@ -212,10 +235,10 @@ def _split(text: str) -> tuple[str, str]:
     return module, attribute
 
 
-ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
+ACTIONS: dict[str, Callable[[Machine, Any], object]] = {
     "MARK": Machine.mark,
     "POP": Machine.pop,
-    "POP_MARK": lambda m, _: _drop(m.since_mark()),
+    "POP_MARK": lambda m, _: m.since_mark(),
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "TUPLE": lambda m, _: _push(m, tuple(m.since_mark())),
     "LIST": lambda m, _: _push(m, m.since_mark()),
@@ -231,10 +254,6 @@ ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "BUILD": Machine.build,
     "BINPERSID": Machine.persist,
 }
-
-
-def _drop(_: Any) -> None:
-    """Nothing is kept."""
 
 
 def _push(machine: Machine, value: Any) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .pickles import Known, Machine, Named, Refused, Restored, shown
 
-# Two orders of magnitude over what a state dict of a thousand tensors and its optimiser take.
+# A state dict of a thousand tensors and its optimiser take a twentieth of it.
 PICKLE_BYTES = 8 << 20
 ZIP_START, LEGACY_START = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -86,7 +86,7 @@ class Stored:
             assert self.start is not None
             size = self.dtype.itemsize
             if self.start % size:
-                part = bytearray(self.data[self.start : self.start + self.count * size])
+                part = bytearray(memoryview(self.data)[self.start : self.start + self.count * size])
                 self.cache[self.key] = torch.frombuffer(part, dtype=self.dtype)
             else:
                 whole = torch.frombuffer(self.data, dtype=self.dtype, count=self.count, offset=self.start)
@@ -156,6 +156,8 @@ class _Array(Restored, np.ndarray):
     """An array of numpy that is filled by its state."""
 
     def restore(self, state: Any) -> None:
+        if self.size:
+            raise ValueError("an array is filled once")
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
             raise ValueError("an array's state is (version, shape, dtype, order, bytes)")
         _, shape, kind, fortran, raw = state
@@ -259,26 +261,34 @@ class _Archive(_Saved):
         return Stored(self.data, f"{key} {dtype}", dtype, count, record[0], self.cache)
 
     def _records(self) -> dict[str, tuple[int, int]]:
-        """Name -> (first byte, bytes). Errors: ValueError for a record that is compressed, double or out of bounds."""
+        """Name -> (first byte, bytes).
+
+        Errors: ValueError for a record that is compressed, double, out of bounds, or that shares bytes with another.
+        """
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, struct.error) as problem:
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError) as problem:
             raise ValueError(f"{self.path} is a damaged zip archive: {problem}") from None
         out: dict[str, tuple[int, int]] = {}
         for entry in entries:
             name, size = entry.filename, entry.file_size
             if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != size or entry.flag_bits & 1:
-                raise ValueError(f"{self.path}: the record {name} is compressed or encrypted, which torch never does")
+                raise ValueError(f"{self.path}: the record {name!r} is compressed or encrypted, which torch never does")
             if name in out:
-                raise ValueError(f"{self.path}: the record {name} stands there twice")
+                raise ValueError(f"{self.path}: the record {name!r} stands there twice")
             header = bytes(self.data[entry.header_offset : entry.header_offset + 30])
-            if len(header) < 30 or header[:4] != ZIP_START:
-                raise ValueError(f"{self.path} is a damaged zip archive: no record where {name} should be")
+            if entry.header_offset < 0 or len(header) < 30 or header[:4] != ZIP_START:
+                raise ValueError(f"{self.path} is a damaged zip archive: no record where {name!r} should be")
             start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
             if start + size > len(self.data):
-                raise ValueError(f"{self.path}: the record {name} of {size} bytes goes beyond the end of the file")
+                raise ValueError(f"{self.path}: the record {name!r} of {size} bytes goes beyond the end of the file")
             out[name] = (start, size)
+        end = 0
+        for name, (start, size) in sorted(out.items(), key=lambda record: record[1]):
+            if start < end:
+                raise ValueError(f"{self.path}: the record {name!r} lies within another one")
+            end = start + size
         return out
 
 
