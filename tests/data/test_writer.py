@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from polyclock.data import dense
 from polyclock.data.encode import VideoCodec
+from polyclock.data.formats import lerobot_schema as schema
 from polyclock.data.formats.lerobot import open_lerobot
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.data.statistics import PixelCounts, aggregate, of_column
@@ -101,6 +103,23 @@ def test_a_sentence_for_each_frame(tmp_path: Path) -> None:
     data = open_lerobot(tmp_path)
     assert data.episodes[0].tasks == ("reach", "grasp")
     assert [data.read(0, "task", [i]) for i in range(4)] == ["reach", "reach", "grasp", "reach"]
+
+
+def test_a_new_sentence_leaves_the_numbers_of_others(tmp_path: Path) -> None:
+    """Tables of other writers may have gaps in their numbers."""
+    columns = {"action": np.ones((3, 2), np.float32)}
+    with LeRobotWriter(tmp_path, fps=10, features={"action": FEATURES["action"]}) as writer:
+        for sentence in ("reach", "grasp"):
+            writer.add_episode(columns, sentence)
+    path, data = tmp_path / "meta/tasks.parquet", tmp_path / "data/chunk-000/file-001.parquet"
+    schema.write_table(path, [schema.tasks_table({0: "reach", 5: "grasp"})])
+    table = pq.read_table(data)
+    numbers = pa.array([5, 5, 5])
+    schema.write_table(data, [table.set_column(table.column_names.index("task_index"), "task_index", numbers)])
+    with LeRobotWriter(tmp_path) as writer:
+        writer.add_episode(columns, "lift")
+    found = open_lerobot(tmp_path)
+    assert [found.read(e, "task", [0]) for e in range(3)] == ["reach", "grasp", "lift"]
 
 
 def test_without_cameras(tmp_path: Path) -> None:

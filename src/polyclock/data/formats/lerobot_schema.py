@@ -155,8 +155,8 @@ def write_table(path: Path, tables: Sequence[pa.Table]) -> None:
             writer.write_table(table)
 
 
-def tasks_table(tasks: Sequence[str]) -> pa.Table:
-    """`tasks.parquet`: task_index, and the sentence as the index that pandas restores."""
+def tasks_table(tasks: Mapping[int, str]) -> pa.Table:
+    """`tasks.parquet` of {task_index: sentence}: the number, and the sentence as the index that pandas restores."""
     index = {
         "name": None,
         "field_name": TASK_COLUMN,
@@ -181,7 +181,7 @@ def tasks_table(tasks: Sequence[str]) -> pa.Table:
         "pandas_version": "2.3.3",
     }
     schema = pa.schema([("task_index", pa.int64()), (TASK_COLUMN, pa.string())], metadata={"pandas": json.dumps(note)})
-    return pa.table({"task_index": list(range(len(tasks))), TASK_COLUMN: list(tasks)}, schema=schema)
+    return pa.table({"task_index": list(tasks), TASK_COLUMN: list(tasks.values())}, schema=schema)
 
 
 def read_tasks(path: Path) -> dict[int, str]:

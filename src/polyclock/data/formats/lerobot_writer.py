@@ -240,9 +240,8 @@ class LeRobotWriter:
         if new:
             first = max(self.tasks, default=-1) + 1
             self.tasks |= {first + i: sentence for i, sentence in enumerate(new)}
-            ordered = [self.tasks[number] for number in sorted(self.tasks)]
             with replacing(self.folder / schema.TASKS_PATH) as path:
-                schema.write_table(path, [schema.tasks_table(ordered)])
+                schema.write_table(path, [schema.tasks_table(self.tasks)])
             numbers = {sentence: number for number, sentence in self.tasks.items()}
         return [numbers[s] for s in sentences]
 
