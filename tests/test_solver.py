@@ -12,6 +12,7 @@ from polyclock.codecs import Pixels
 from polyclock.guidance import Guide
 from polyclock.layout import Layout, Stream, after, one_of
 from polyclock.modality import Modality
+from polyclock.nn.modulation import Joint
 from polyclock.path import Cosine, Discrete, Linear
 from polyclock.query import Query
 from polyclock.schedule import Asynchronous, Chunks, Pyramid, Together
@@ -92,6 +93,37 @@ def test_text_is_a_list_and_its_absence_is_null(model):
         )
     )
     assert torch.equal(a[0], b[0]) and not torch.allclose(a[1], b[1]) and not torch.allclose(a, c)
+
+
+def test_one_text_is_a_list_of_one(model):
+    a, b = (sample(model, "action | text", text=text, steps=1)["action"] for text in ("open", ["open"]))
+    assert a.shape == (1, 8, 2) and torch.equal(a, b)
+
+
+def test_a_model_in_training_answers_as_ever_and_goes_on_training():
+    class Wild(torch.nn.Module):
+        length = 1
+
+        def forward(self, values):
+            return torch.nn.functional.dropout(values.flatten(1)[:, None], 0.5, self.training)
+
+    parts = {"modalities": PIXELS, "conditions": {"state": CONDITIONS["state"]}}
+    model = awake(recipe(**parts).build())
+    model.conditioner.encoder["state"] = torch.nn.Sequential(Wild(), torch.nn.Linear(3, 16)).eval()
+    state = torch.ones(4, 1, 3)
+    calm = sample(model, "action | state", state=state, steps=1)["action"]
+    model.train()
+    assert torch.equal(sample(model, "action | state", state=state, steps=1)["action"], calm)
+    assert all(m.training for m in model.modules())
+
+
+def test_frames_at_two_times_are_refused_where_the_network_knows_one(monkeypatch):
+    model = awake(recipe(modalities=PIXELS, modulation=Joint()).build())
+    calls = []
+    monkeypatch.setattr(model, "forward", lambda *args, **more: calls.append(args))
+    with pytest.raises(ValueError, match="one time per modality, but the frames of 'video' differ"):
+        sample(model, "video[2:] | video[:2]", video=clip())
+    assert not calls, "on a GPU the network would not look"
 
 
 @pytest.mark.parametrize(

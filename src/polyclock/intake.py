@@ -46,10 +46,7 @@ def fill_given(
     features: dict[str, Tensor | list[str]] = {}
     for name in (n for n in named if n in values):
         value = values[name]
-        if isinstance(value, Tensor):
-            features[name] = _condition(model, name, value.to(model.device), dice)
-        else:
-            features[name] = [value] if isinstance(value, str) else value
+        features[name] = _condition(model, name, value.to(model.device), dice) if isinstance(value, Tensor) else value
     rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
     return x, model.conditioner(features, rows, size)
 
@@ -57,7 +54,8 @@ def fill_given(
 def in_frames(model: WorldModel, shapes: Mapping[str, Sequence[int]]) -> WorldModel:
     """The model for a call in which modalities whose number of frames is open have those of latent `shapes` (T, *S, C).
 
-    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: none are said.
+    It shares its weights. A modality that `shapes` lacks has the frames of its stream. Errors: ValueError where neither
+    says how many.
     """
     modalities = dict(model.modalities)
     for name, m in model.modalities.items():

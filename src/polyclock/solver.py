@@ -18,6 +18,7 @@ from .intake import fill_given, in_frames
 from .modality import Modality, spread
 from .model import WorldModel
 from .nn.attention import Memory
+from .nn.modulation import one_time
 from .objective import null
 from .path import Discrete
 from .query import Query, Role, Roles
@@ -112,12 +113,12 @@ def sample(
     shapes: Mapping[str, Sequence[int]] | None = None,
     decode: bool = True,
     strict: bool = False,
-    **values: Tensor | list[str] | int,
+    **values: Tensor | list[str] | str | int,
 ) -> dict[str, Tensor]:
-    """Ask a query: `sample(model, "action | video[:2], text", video=clip, text=["open the drawer"])`.
+    """Ask a query: `sample(model, "action | video[:2], text", video=clip, text="open the drawer")`.
 
-    values    raw data by name, (B, T', *S', C') or a list of B strings; a given value has full length or exactly its
-              span's; a free name of the query takes a whole number (`k=4`)
+    values    raw data by name, (B, T', *S', C') or a list of B strings, or the one of B = 1; a given value has full
+              length or exactly its span's; a free name of the query takes a whole number (`k=4`)
     steps     of the plain schedule that moves all together [`usual_steps`]; any other schedule has its own
     size      B, where nothing is given
     guides    `Guide`: away from what is said when something is withheld; `Pull`: towards values that are nearly known
@@ -130,43 +131,46 @@ def sample(
     """
     query = Query.parse(query)
     query = query.bind(**{n: v for n, v in values.items() if isinstance(v, int)})
-    raw = {n: v for n, v in values.items() if not isinstance(v, int)}
+    raw = {n: [v] if isinstance(v, str) else v for n, v in values.items() if not isinstance(v, int)}
     noised = {n: v for n, v in (noise or {}).items() if n in model.modalities}
     shapes = {n: v.shape[1:] for n, v in noised.items() if None in model.modalities[n].shape} | dict(shapes or {})
     model = in_frames(model, shapes)
     roles = query.roles(model.modalities, model.conditions)
     check_trained(model, query, roles, strict)
     roles = absent_rivals(roles, model)
-    check_values(query, raw, model)
+    check_values(query, roles, raw, model)
     batch = batch_size(raw, noise or {}, size)
     dice = Dice(seed, 0, range(batch), model.device)
     told = query.given_conditions(model.conditions)
-    guides = ready(guides, model, roles, told, dice, latent=not decode)
-    drops = [g for g in guides if isinstance(g, Guide)]
-
-    x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
-    given = model.prepared(given)
-    x = start(x, roles, model, dice, noise or {})
-    eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
-    rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
-    wanted = [n for n in roles if Role.WANT in roles[n]]
-    moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
-    moving = {n for *_, movers in moves for n in movers}
-    frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
-
-    memory, before = Memory(), Differences()
-    idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
-    x = x | nothing(model, idle, rows[0])
-
-    def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
-        t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
-        values = {**values, **nothing(model, idle, row)}
-        time = max(float(row[n][frames[n]].max()) for n in wanted)
-        new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
-        kept = memory if memory.sealed else None
-        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
-
     with answering(model):
+        guides = ready(guides, model, roles, told, dice, latent=not decode)
+        drops = [g for g in guides if isinstance(g, Guide)]
+
+        x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
+        given = model.prepared(given)
+        x = start(x, roles, model, dice, noise or {})
+        eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
+        rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
+        if model.modulation.whole:
+            for name, time in ((n, t) for row in rows for n, t in row.items()):
+                one_time(model.modalities[name].path.stamp(time)[None], name)
+        wanted = [n for n in roles if Role.WANT in roles[n]]
+        moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
+        moving = {n for *_, movers in moves for n in movers}
+        frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
+
+        memory, before = Memory(), Differences()
+        idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
+        x = x | nothing(model, idle, rows[0])
+
+        def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+            t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
+            values = {**values, **nothing(model, idle, row)}
+            time = max(float(row[n][frames[n]].max()) for n in wanted)
+            new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
+            kept = memory if memory.sealed else None
+            return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
+
         still = set() if any(g.weight for g in drops) else constant_streams(model, roles)
         if still:
             old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
@@ -175,7 +179,7 @@ def sample(
         for row, after, _ in moves:
             moved = (solver or Euler()).move(x, row, after, predict, model.modalities)
             x = x | {n: v for n, v in moved.items() if n not in idle}
-    return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+        return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
 
 
 @contextmanager
@@ -283,21 +287,17 @@ def check_trained(model: WorldModel, query: Query, roles: Roles, strict: bool) -
     warnings.warn(message, stacklevel=3)
 
 
-def check_values(query: Query, values: Mapping[str, Tensor | list[str]], model: WorldModel) -> None:
+def check_values(query: Query, roles: Roles, values: Mapping[str, Tensor | list[str]], model: WorldModel) -> None:
     """Errors: a value that the query does not take, a given name without a value."""
-    needed = {n for t in query.given for n in _members(t.name, model)} | {*query.needed_conditions(model.conditions)}
-    possible = needed | {*query.given_conditions(model.conditions)}
+    given = [n for n, frames in roles.items() if Role.GIVEN in frames]
+    needed = {*given, *query.needed_conditions(model.conditions)}
+    possible = {*given, *query.given_conditions(model.conditions)}
     for name in values:
         if name not in possible:
             raise unknown(f"value for the query {query.text!r}", name, sorted(possible))
     for name in sorted(needed):
         if name not in values:
             raise ValueError(f"the query {query.text!r} needs a value for {name!r}: sample(..., {name}=...)")
-
-
-def _members(name: str, model: WorldModel) -> list[str]:
-    members = [n for n in model.modalities if n == name or n.startswith(name + ".")]
-    return members or [name]
 
 
 def batch_size(values: Mapping[str, Tensor | list[str]], noise: Mapping[str, Tensor], size: int | None) -> int:

@@ -98,6 +98,8 @@ class Local:
 
 
 class LocalModulation(nn.Module):
+    whole = False
+
     def __init__(
         self, spec: Local, modalities: Mapping[str, Modality], layout: Layout, dim: int, depth: int, prefix: bool
     ) -> None:
@@ -225,7 +227,8 @@ class Joint:
 
 
 class JointModulation(nn.Module):
-    separate = False
+    separate = False  # a stream's vectors do not depend on its own times alone
+    whole = True  # a modality has one time for all of its frames
 
     def __init__(self, spec: Joint, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
         super().__init__()
@@ -247,10 +250,10 @@ class JointModulation(nn.Module):
         for name in self.clocks[clock]:
             if name not in t:
                 continue
-            refuse_split(t[name], name)
+            time = one_time(t[name], name)
             if len(seen) == size:
-                break  # every sample has its time from a name before this one
-            time = sinusoid(t[name][:, :1], spec.frequencies, spec.scale, spec.closed, spec.whole)
+                continue  # every sample has its time from a name before this one
+            time = sinusoid(time, spec.frequencies, spec.scale, spec.closed, spec.whole)
             one = scatter(self.first[key(clock)](time.to(self.bias.dtype)), rows[name], size)
             if out is None:
                 out, seen = one, rows[name]
@@ -271,13 +274,18 @@ class JointModulation(nn.Module):
         return Vectors(dict.fromkeys((*present, REGISTERS), vector))
 
 
-def refuse_split(t: Tensor, name: str) -> None:
-    """Errors: frames of one modality at different times. Checked where it costs nothing: on the CPU."""
-    if t.is_cpu and t.numel() and not torch.equal(t, t[:, :1].expand_as(t)):
+def one_time(t: Tensor, name: str) -> Tensor:
+    """t (b, F) of a modality whose frames have one time -> (b, 1).
+
+    Errors: ValueError where frames differ; on a GPU, which a look at them would have to wait for, their time is NaN.
+    """
+    same = (t == t[:, :1]).all(1, keepdim=True)
+    if t.is_cpu and not same.all():
         raise ValueError(
             f"Joint modulation has one time per modality, but the frames of {name!r} differ; "
             "ask for whole modalities, or build the model with JointLocal() or Local()"
         )
+    return torch.where(same, t[:, :1], torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +302,8 @@ class JointLocal(Joint):
 
 
 class JointLocalModulation(JointModulation):
+    whole = False
+
     def __init__(self, spec: JointLocal, modalities: Mapping[str, Modality], layout: Layout, dim: int) -> None:
         super().__init__(spec, modalities, layout, dim)
         self.local = nn.ModuleDict({key(n): TimeMLP(spec.frequencies, spec.size(dim), quiet=True) for n in modalities})
