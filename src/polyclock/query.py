@@ -177,7 +177,7 @@ def _clamp(bound: int | None, default: int, frames: int) -> int:
 
 
 def _token_bound(bound: Bound, unit: str, m: Modality) -> int | None:
-    """A bound in token frames. Errors: one that cuts a token frame, with the nearest legal bounds."""
+    """A bound in token frames. Errors: one that lies outside, or cuts a token frame, with the nearest legal bounds."""
     if bound is None or not unit:
         return bound  # type: ignore[return-value]
     assert not isinstance(bound, str), "free names are token frames"
@@ -190,10 +190,11 @@ def _token_bound(bound: Bound, unit: str, m: Modality) -> int | None:
     near = min(edges, key=lambda e: abs(e - data))
     if abs(near - data) < 1e-6:
         return edges.index(near)
-    low = max((e for e in edges if e < data), default=edges[0])
-    high = min((e for e in edges if e > data), default=edges[-1])
     scale = (m.rate or 1.0) if unit == "s" else 1
-    legal = " or ".join(f"{e / scale:g}{unit}" for e in dict.fromkeys((low, high)))
+    if not edges[0] < data < edges[-1]:
+        raise ValueError(f"{bound:g}{unit} lies outside; possible: 0 to {edges[-1] / scale:g}{unit}")
+    low, high = max(e for e in edges if e < data), min(e for e in edges if e > data)
+    legal = " or ".join(f"{e / scale:g}{unit}" for e in (low, high))
     raise ValueError(f"{bound:g}{unit} cuts a token frame; nearest legal bounds: {legal}")
 
 
