@@ -12,9 +12,11 @@ from safetensors.torch import load_file, save_file
 from polyclock import Dice, from_pretrained, loss, sample
 from polyclock.batch import Batch
 from polyclock.commands import import_
+from polyclock.interop.expanded import Base
 from polyclock.interop.unityvideo import load, original
 from polyclock.modality import Modality
 from polyclock.recipes import unityvideo_released
+from polyclock.train.job import recipe_job
 
 pytest.importorskip("diffusers")
 from unityvideo_reference import NAMES, Released, by_authors  # noqa: E402
@@ -169,6 +171,18 @@ def test_it_begins_as_the_base_with_copies(base: Path, released: Released) -> No
     theirs = released.base.state_dict()["patch_embedding.weight"]
     assert torch.equal(model.embed["video"].weight, theirs.movedim(1, -1).flatten(1))
     assert "modulation.last.skeleton" in model.newcomers() and "view.surface" in model.newcomers()
+
+
+def test_the_recipe_says_what_its_training_begins_with(base: Path) -> None:
+    """The base's weights, and copies of them: what an import of the base makes, to the bit."""
+    recipe = unityvideo_released(base=str(base), **SIZE)
+    model, imported = recipe.build(), load(base, **SIZE)
+    Base(recipe.base)(model)
+    assert imported.recipe == recipe
+    state = imported.state_dict()
+    assert all(torch.equal(v, state[n]) for n, v in model.state_dict().items())
+    with pytest.raises(ValueError, match="begins as the network in .*, which nothing reads"):
+        recipe_job(recipe, [], data={})
 
 
 def test_a_pipeline_is_trained_and_asked_with_words_alone(whole: Path, tmp_path: Path, capsys) -> None:

@@ -123,7 +123,8 @@ def recipe_of(
 
 @dataclass(frozen=True)
 class Base:
-    """A folder, expanded or not, that a new model begins as: what the folder does not have stays as it is.
+    """A folder, expanded or not, that a new model begins as: what the folder does not have stays as it is, or copies
+    what it has (`Modality.copy`).
 
     Errors, when it is called: ValueError for another architecture, or sources that are not those of the model.
     """
@@ -139,6 +140,7 @@ class Base:
         said = sources_of(self.folder)
         if said is None:
             wan.load_weights(model, self.folder)
+            model.begin_copies()
             return
         have = {n: model.modalities[n].shape[-1] for n in fused(model)}
         if list(have.items()) != list(said.items()):

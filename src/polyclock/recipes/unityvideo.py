@@ -213,7 +213,7 @@ def texts(
     for side in sides:
         told = {n: PROMPTS[n] for n in side.of if n in PROMPTS}
         if told and context == "prompts":
-            # The data may bring a text of their own for what is segmented, in a column of this name.
+            # The data may bring a text of their own for what is segmented: docs/data.md says how a column is one.
             name = f"prompt.{side.name}" if len(sides) > 2 else "prompt"
             own = replace(caption, key="prompt", to=(side.name,), share="text", drop=drop_prompt)
             found[name] = replace(own, prompts=told)

@@ -5,9 +5,9 @@ Paper      UnityVideo (CVPR 2026, arXiv 2512.07831), as its public code trains i
 Expects    what the authors' network computes, to 1e-5 (tests/interop/test_unityvideo_import.py); none of its published
            weights has been run by us
 Hardware   one GPU of 80 GB for training at 256 px, 33 frames
-Command    polyclock import unityvideo BASE --out MODEL, where BASE is Wan2.2-TI2V-5B in diffusers' format, then
-           polyclock train MODEL --data clips.csv --out RUN --lr 1e-5 --lr-new 10 --warmup 200 --schedule constant \
-               --clip 1.5 --ema 0.9999 --batch-size 28
+Command    polyclock train unityvideo_released --base BASE --data clips.csv --out RUN --lr 1e-5 --lr-new 10 \
+               --warmup 200 --schedule constant --clip 1.5 --ema 0.9999 --batch-size 28, where BASE is Wan2.2-TI2V-5B
+               in diffusers' format
            polyclock import unityvideo CHECKPOINT --base BASE --out MODEL: their weights, in place of new ones
 """
 
@@ -93,6 +93,7 @@ def unityvideo_released(
         law=law(maps, shares, "step", "shared", estimate_text=True, density=odds, apart=True),
         modulation=replace(whole.modulation, times="highest", last=tuple(maps)),
         backbone=whole.backbone,
+        base=base,
         seed=seed,
     )
 
