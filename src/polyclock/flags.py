@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import unknown
 
 Read = Callable[[str], Any]
 REQUIRED = inspect.Parameter.empty
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,41 @@ def of_function(function: Callable) -> list[Flag]:
     return flags
 
 
+def arguments_of(
+    other: Callable[Arguments, Result], *, without: Collection[str]
+) -> Callable[[Callable[..., Result]], Callable[Arguments, Result]]:
+    """For a function that hands its `**settings` to `other`: it takes the keyword arguments of `other` but `without`.
+
+    Their types, defaults and comments stand once, in `other`. An argument that the function writes out itself takes the
+    place of the one of that name. To a type checker it takes all that `other` takes.
+
+    Errors: ValueError for a name in `without` that `other` does not take; TypeError for a call with one of them.
+    """
+    theirs = inspect.signature(other).parameters
+    for name in without:
+        if name not in theirs:
+            raise unknown(f"argument of {other.__name__}", name, theirs)
+
+    def taking(function: Callable[..., Result]) -> Callable[Arguments, Result]:
+        own = {n: p for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
+        taken = {n: p for n, p in theirs.items() if n not in without} | own
+
+        @functools.wraps(function)
+        def checked(**settings: Any) -> Result:
+            for name in settings:
+                if name not in taken:
+                    raise TypeError(str(unknown(f"argument of {function.__name__}", name, taken)))
+            return function(**settings)
+
+        hints = get_type_hints(other) | get_type_hints(function)
+        checked.__annotations__ = {n: hints[n] for n in (*taken, "return") if n in hints}
+        checked.__signature__ = inspect.Signature(list(taken.values()))  # type: ignore[attr-defined]
+        checked.handed_to = other  # type: ignore[attr-defined]
+        return checked  # type: ignore[return-value]
+
+    return taking
+
+
 def of_dataclass(cls: type) -> list[Flag]:
     """The fields of a frozen dataclass; help from the lines `name   what it is` of its docstring."""
     hints, notes = get_type_hints(cls), described(cls.__doc__ or "")
@@ -66,18 +104,23 @@ def of_dataclass(cls: type) -> list[Flag]:
 
 
 def comments(function: Callable) -> dict[str, str]:
-    """{argument: the comment at the end of its line}, from the source of a function; {} where there is none."""
+    """{argument: the comment at the end of its line}, from the source of a function; {} where there is none.
+
+    Those of the function that its settings are handed to come first.
+    """
+    before = comments(function.handed_to) if hasattr(function, "handed_to") else {}
     try:
         text = textwrap.dedent(inspect.getsource(function))
         tree = ast.parse(text)
     except (OSError, TypeError, SyntaxError):
-        return {}
+        return before
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     beside = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     node = tree.body[0]
     assert isinstance(node, ast.FunctionDef)
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    return {a.arg: beside[a.end_lineno or a.lineno] for a in arguments if (a.end_lineno or a.lineno) in beside}
+    own = {a.arg: beside[a.end_lineno or a.lineno] for a in arguments if (a.end_lineno or a.lineno) in beside}
+    return before | own
 
 
 def described(docstring: str) -> dict[str, str]:

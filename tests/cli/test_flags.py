@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -88,6 +88,37 @@ def test_a_value_is_shown_as_it_is_written() -> None:
     for flag in flags.of_function(make):
         if flag.kind is not bool:
             assert take(f"{flag.word}={flags.shown(flag.default)}") == {flag.name: flag.default}
+
+
+@flags.arguments_of(make, without=("route", "span"))
+def louder(
+    *,
+    loud: bool = True,  # shout
+    pitch: float,
+    **settings: Any,
+) -> tuple:
+    """Like make, louder."""
+    return loud, pitch, settings
+
+
+def test_settings_that_are_handed_on_are_flags_with_the_words_that_stand_there() -> None:
+    found = {f.name: f for f in flags.of_function(louder)}
+    theirs = {f.name: f for f in flags.of_function(make)}
+    assert list(found) == ["steps_ahead", "names", "state", "loud", "kind", "factors", "limit", "pitch"]
+    assert {n: f for n, f in found.items() if n not in ("loud", "pitch")}.items() <= theirs.items()
+    assert found["loud"] == flags.Flag(name="loud", kind=bool, default=True, help="shout")
+    assert found["pitch"] == flags.Flag(name="pitch", kind=float)
+    assert (louder.__name__, louder.__doc__) == ("louder", "Like make, louder.")
+    assert louder(pitch=2.0, limit=1.0) == (True, 2.0, {"limit": 1.0})
+
+
+def test_settings_that_are_not_handed_on_are_refused() -> None:
+    with pytest.raises(
+        TypeError, match="^unknown argument of louder 'span'.* Possible: steps_ahead, names, state, loud"
+    ):
+        louder(pitch=2.0, span=(0.0, 1.0))
+    with pytest.raises(ValueError, match="unknown argument of make 'spam'. Did you mean 'span'"):
+        flags.arguments_of(make, without=("spam",))
 
 
 def test_an_argument_that_must_be_given_and_cannot_be_written_is_an_error() -> None:

@@ -34,7 +34,7 @@ Which = Literal["flow", "ddpm"]
 def uwm(
     *,
     size: str = "tiny",  # of the network: tiny, S, B or L
-    cameras: tuple[str, ...] = ("observation.images.top",),  # columns; the first is `video`, others `video.NAME`
+    cameras: tuple[str, ...] = ("observation.images.top",),  # columns; signals of all but the first end in .NAME
     state: str | None = "observation.state",  # column of the proprioception; None: not given
     action: str = "action",  # column of the actions
     image: int = 64,  # pixels to a side
