@@ -85,6 +85,11 @@ def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.asarray(array[rows])
 
 
+def whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last whole line: a kill may have cut the one behind it short."""
+    return path.read_bytes().rfind(b"\n") + 1
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all."""
     with replacing(path) as temporary:

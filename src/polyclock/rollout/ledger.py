@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.files import make_folder, replacing
+from ..data.files import make_folder, replacing, whole_lines
 from ..data.source import load_jsonl
 from ..envs.world import Start
 
@@ -38,7 +38,7 @@ def read(path: str | Path) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is not there; a ledger (JSON lines) is needed")
-    rows = load_jsonl(path) if _whole(path) == path.stat().st_size else _cut(path)
+    rows = load_jsonl(path) if whole_lines(path) == path.stat().st_size else _cut(path)
     for number, row in enumerate(rows, 1):
         lacking = [k for k in ("task", "number", "start", "success", "policy") if k not in row]
         if lacking:
@@ -72,7 +72,7 @@ class Ledger:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self.path.exists() or not os.path.samestat(os.fstat(self._file), self.path.stat()):
                 raise BlockingIOError  # its writer has just taken it away or put a new one in its place
-            os.ftruncate(self._file, _whole(self.path))  # a line that a kill cut short
+            os.ftruncate(self._file, whole_lines(self.path))  # a line that a kill cut short
             self.rows = read(self.path)
             self._check()
         except BlockingIOError:
@@ -143,14 +143,8 @@ def _line(row: Row) -> bytes:
     return (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
 
-def _whole(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
 def _cut(path: Path) -> list[Row]:
-    text = path.read_bytes()[: _whole(path)].decode("utf-8", "replace")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in path.read_bytes()[: whole_lines(path)].splitlines() if line.strip()]
 
 
 def _short(value: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...data.encode import VideoCodec, encode_video
-from ...data.files import replacing, write_json
+from ...data.files import replacing, whole_lines, write_json
 from ...data.video import pictures_of, read_frames
 from ...dice import seed_of
 from ...guidance import Guide
@@ -100,6 +102,8 @@ def write(how: Filming, suite: str, films: Sequence[Film], out: Path, told: Told
     """
     settings = {"suite": suite, "query": how.query, "seed": how.seed, **how.settings}
     _agree(out, settings)
+    if (out / LOG).is_file():
+        os.truncate(out / LOG, whole_lines(out / LOG))
     done = {line["file"] for line in lines(out)}
     due = [film for film in films if film.file not in done]
     for number, film in enumerate(due):
@@ -121,12 +125,10 @@ def lines(out: Path) -> Iterator[dict[str, Any]]:
     """The films of a folder that are there, as they were noted; a line that was cut short is passed over."""
     path = out / LOG
     found: dict[str, dict[str, Any]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
             line = json.loads(text)
-        except ValueError:
-            continue
-        found[line["file"]] = line
+            found[line["file"]] = line
     yield from (line for file, line in found.items() if video_of(out, file).is_file())
 
 
