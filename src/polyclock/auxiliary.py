@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -45,21 +44,6 @@ def watched(model: WorldModel) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def stretch(model: WorldModel, of: str, x: Mapping[str, Tensor], given: Given, size: int) -> tuple[int, int, list[int]]:
-    """(start, stop, token grid (F, H, W)) of the stream of modality `of` in the token sequence of a call with x."""
-    start = model._prefix(given, size)[0].shape[1]
-    for s in model.layout.streams:
-        first = next((n for n in s.of if n in x and len(x[n])), None)
-        if first is None:
-            continue
-        grid = [*model.modalities[first].sized(x[first].shape[1:]).grid]
-        count = math.prod(grid)
-        if of in s.of:
-            return start, start + count, [grid[0], *([1] * (3 - len(grid))), *grid[1:]]
-        start += count
-    return start, start, [0, 1, 1]
-
-
 def compared(
     model: WorldModel,
     name: str,
@@ -71,9 +55,11 @@ def compared(
 ) -> Tensor:
     """The sum of an auxiliary loss over the samples that have its features, and, by `rows`, tokens to compare."""
     net = net_of(model, name)
-    start, stop, grid = stretch(model, net.spec.of, x, given, batch.size)
     have = torch.isin(batch.rows[name], rows)
     if not have.any():  # every parameter has a gradient on every rank
         return torch.stack([p.sum() for p in net.parameters()]).sum() * 0.0
-    mine = tokens[batch.rows[name][have], start:stop].unflatten(1, grid)
-    return net(mine, batch.tensor(name)[have]).sum()
+    segments = model.segments(x, model.prefix(given, batch.size)[0].shape[1])
+    segment = next(s for s in segments if net.spec.of in s.stream.of)
+    frames, *spatial = segment.grid
+    mine = tokens[batch.rows[name][have], segment.start : segment.stop]
+    return net(mine.unflatten(1, (frames, *(1, 1, *spatial)[-2:])), batch.tensor(name)[have]).sum()

@@ -220,24 +220,21 @@ class WorldModel(nn.Module):
         given = given or self.conditioner({}, rows, size)
         near = {n: given.values[m.near][rows[n]] for n, m in self.modalities.items() if m.near and n in x}
         values, x = x, self._seen(x, t, near)
-        live = [s for s in self.layout.streams if any(len(x[n]) for n in s.of if n in x)]
-        stamps = {n: self.modalities[n].path.stamp(t[n]) for s in live for n in s.of if n in x}
-        vectors = self.modulation(stamps, rows, size, self._global(given, size))
 
-        prefix, prefix_mask = self._prefix(given, size)
+        prefix, prefix_mask = self.prefix(given, size)
         if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
             prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
-        h, segments = [prefix], []
+        segments = self.segments(x, prefix.shape[1])
+        stamps = {n: self.modalities[n].path.stamp(t[n]) for s in segments for n in s.stream.of if n in x}
+        vectors = self.modulation(stamps, rows, size, self._global(given, size))
+        h = [prefix]
         fine: dict[str, list[Tensor]] = {}
-        for s in live:
-            tokens = self._tokens(s, x, rows, given, size)
-            detail = self._detail(s)
+        for stream in (s.stream for s in segments):
+            tokens = self._tokens(stream, x, rows, given, size)
+            detail = self._detail(stream)
             if detail is not None:
-                more, fine[s.name] = detail.see({n: x[n] for n in s.of if n in x}, rows, size)
+                more, fine[stream.name] = detail.see({n: x[n] for n in stream.of if n in x}, rows, size)
                 tokens = tokens + more
-            start = sum(part.shape[1] for part in h)
-            seen = next(n for n in s.of if n in x and len(x[n]))
-            segments.append(Segment(s, start, self.modalities[seen].sized(x[seen].shape[1:]).grid))
             h.append(tokens.flatten(1, 2))
         asked = [s for s in segments if wanted is None or any(n in wanted for n in s.stream.of)]
         tokens = torch.cat(h, 1)
@@ -263,6 +260,26 @@ class WorldModel(nn.Module):
             at += size_here
         # Whatever the weights are, predictions have the dtype of the values, whose times need it.
         return {n: out[n].to(v.dtype) if n in out else v for n, v in values.items() if n in out or wanted is None}
+
+    def prefix(self, given: Given, size: int) -> tuple[Tensor, Tensor]:
+        """Registers and conditions on the token route: (B, L0, D) and the mask (B, L0)."""
+        parts = [self.registers.expand(size, -1, -1)]
+        masks = [torch.ones(parts[0].shape[:2], dtype=torch.bool, device=self.device)]
+        for name, c in self.conditions.items():
+            if c.route == "tokens":
+                parts.append(given.features[name])
+                masks.append(given.masks[name])
+        return (torch.cat(parts, 1), torch.cat(masks, 1)) if len(parts) > 1 else (parts[0], masks[0])
+
+    def segments(self, x: Mapping[str, Tensor], start: int = 0) -> list[Segment]:
+        """Where the tokens of each stream that has any of x[name] (b, T, *S, C) stand, behind `start` others."""
+        out: list[Segment] = []
+        for stream in self.layout.streams:
+            name = next((n for n in stream.of if n in x and len(x[n])), None)
+            if name is not None:
+                grid = self.modalities[name].sized(x[name].shape[1:]).grid
+                out.append(Segment(stream, out[-1].stop if out else start, grid))
+        return out
 
     def _seen(self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], near: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Noisy values x[name] at times t[name] (b, F) as the network is shown them; near[name] (b, 1, *S, C)."""
@@ -310,16 +327,6 @@ class WorldModel(nn.Module):
         """(B, vector): the sum of all conditions on the global route."""
         parts = [given.features[n] for n, c in self.conditions.items() if c.route == "global"]
         return torch.stack(parts).sum(0) if parts else self.registers.new_zeros(size, self.conditioner.vector)
-
-    def _prefix(self, given: Given, size: int) -> tuple[Tensor, Tensor]:
-        """Registers and conditions on the token route: (B, L0, D) and the mask (B, L0)."""
-        parts = [self.registers.expand(size, -1, -1)]
-        masks = [torch.ones(parts[0].shape[:2], dtype=torch.bool, device=self.device)]
-        for name, c in self.conditions.items():
-            if c.route == "tokens":
-                parts.append(given.features[name])
-                masks.append(given.masks[name])
-        return (torch.cat(parts, 1), torch.cat(masks, 1)) if len(parts) > 1 else (parts[0], masks[0])
 
     def _tokens(
         self, stream: Stream, x: Mapping[str, Tensor], rows: Mapping[str, Tensor], given: Given, size: int
