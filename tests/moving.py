@@ -40,8 +40,7 @@ class Moving:
     def facts(self) -> Facts:
         columns = {"observation.state": (2,), CAMERA: (SIDE, SIDE, 3), "task": ()}
         columns |= {"action": (2,)} if self.actions else {}
-        dims = 2 if self.actions else None
-        return Facts(fps=FPS, cameras=(CAMERA,), action_dim=dims, state_dim=2, tasks=("move",), columns=columns)
+        return Facts(fps=FPS, cameras=(CAMERA,), tasks=("move",), columns=columns)
 
     @property
     def fingerprint(self) -> str:

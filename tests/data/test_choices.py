@@ -22,7 +22,7 @@ class Toy(Subsets):
 
     def __init__(self) -> None:
         columns = dict.fromkeys(SIGNALS, (1,))
-        self.facts = Facts(fps=1.0, cameras=(), action_dim=None, state_dim=None, tasks=(), columns=columns)
+        self.facts = Facts(fps=1.0, cameras=(), tasks=(), columns=columns)
         self.episodes = tuple(Episode(index=i, length=4) for i in range(4))
         self.reads: list[str] = []
 

@@ -68,6 +68,11 @@ def test_a_column_may_take_the_name_of_a_hidden_one(folder: Path) -> None:
     assert np.array_equal(part.read(0, "action", [5]), whole.read(0, STATE, [5])) and part.facts.action_dim == 2
 
 
+def test_what_is_renamed_to_an_action_is_one(folder: Path) -> None:
+    bare = excerpt(open_dataset(folder), hide="action")
+    assert (bare.facts.action_dim, excerpt(bare, rename=f"{STATE}:action").facts.action_dim) == (None, 2)
+
+
 def test_numbers_are_the_inverse_of_spans() -> None:
     assert numbers(spans([1, 2, 3, 7]).replace(" ", "")) == [1, 2, 3, 7]
     assert numbers("1-9:4,20") == [1, 5, 9, 20]

@@ -40,6 +40,14 @@ TABLE = [
 ]
 
 
+def test_a_caption_may_hold_marks_that_end_lines_elsewhere(clips: Path) -> None:
+    caption = "one\u2028two\x85three"
+    line = json.dumps({"video": "clips/a.mp4", "prompt": caption}, ensure_ascii=False)
+    (clips / "table.jsonl").write_text(f"{line}\r\n\r\n{line}", encoding="utf-8", newline="")
+    dataset = open_dataset(clips / "table.jsonl")
+    assert [dataset.read(e, "task", [0]) for e in range(2)] == [caption, caption]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "absolute"])
 def test_tables(clips: Path, kind: str) -> None:
     rows = [{k: str(clips / v) if kind == "absolute" and k != "prompt" else v for k, v in r.items()} for r in TABLE]

@@ -53,7 +53,7 @@ class Acted:
     def facts(self) -> Facts:
         shapes = {KEYS[n]: (SIDE, SIDE, c) for n, c in ({"video": 3} | (MAPS if self.masked else {})).items()}
         columns = {"observation.state": (1,), "task": (), **shapes}
-        return Facts(fps=FPS, cameras=(CAMERA,), action_dim=None, state_dim=1, tasks=("move",), columns=columns)
+        return Facts(fps=FPS, cameras=(CAMERA,), tasks=("move",), columns=columns)
 
     fingerprint = "acted"
     has = Moving.has

@@ -76,9 +76,7 @@ class Kept:
     @property
     def facts(self) -> Facts:
         columns = {reaching.CAMERA: (16, 16, 3), "observation.state": (2,), "action": (2,), "task": ()}
-        return Facts(
-            fps=self.fps, cameras=(reaching.CAMERA,), action_dim=2, state_dim=2, tasks=("reach",), columns=columns
-        )
+        return Facts(fps=self.fps, cameras=(reaching.CAMERA,), tasks=("reach",), columns=columns)
 
     def read(self, episode, key, frames, size=None):
         return np.stack([self.frames[k][key] for k in frames])

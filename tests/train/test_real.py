@@ -37,9 +37,7 @@ class Squares:
     @property
     def facts(self) -> Facts:
         columns = {"observation.images.top": (16, 16, 3), "observation.state": (2,), "action": (2,), "task": ()}
-        return Facts(
-            fps=5.0, cameras=("observation.images.top",), action_dim=2, state_dim=2, tasks=("move",), columns=columns
-        )
+        return Facts(fps=5.0, cameras=("observation.images.top",), tasks=("move",), columns=columns)
 
     @property
     def episodes(self) -> tuple[Episode, ...]:

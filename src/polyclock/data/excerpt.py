@@ -46,8 +46,6 @@ class Excerpt(Around):
             cameras=tuple(self._shown(c) for c in facts.cameras if c not in self.hidden),
             columns=columns,
             tasks=() if "task" in self.hidden else facts.tasks,
-            action_dim=facts.action_dim if "action" in columns else None,
-            state_dim=facts.state_dim if "observation.state" in columns else None,
         )
 
     @property

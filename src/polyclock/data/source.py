@@ -1,9 +1,10 @@
-"""Where samples come from: what a data set is, what a source is, and `open_dataset`, which finds out the format."""
+"""Where samples come from: what a data set is and what a source is, and what data sets of all formats share."""
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,17 +31,28 @@ class Facts:
 
     fps         data frames per second
     cameras     video columns
-    action_dim  numbers in an action; state_dim: numbers in `observation.state`; None where there is none
     tasks       sentences of the episodes that are here
     columns     shape of one frame of each column: (*S, C), None where it varies; () for a text, such as "task"
     """
 
     fps: float
     cameras: tuple[str, ...]
-    action_dim: int | None
-    state_dim: int | None
     tasks: tuple[str, ...]
     columns: dict[str, Shape]
+
+    @property
+    def action_dim(self) -> int | None:
+        """Numbers in an `action`; None where there is none."""
+        return self._numbers("action")
+
+    @property
+    def state_dim(self) -> int | None:
+        """Numbers in an `observation.state`; None where there is none."""
+        return self._numbers("observation.state")
+
+    def _numbers(self, key: str) -> int | None:
+        sizes = [n for n in self.columns.get(key, ()) if n is not None]
+        return math.prod(sizes) if sizes and len(sizes) == len(self.columns[key]) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +302,7 @@ def load_json(path: Path) -> dict:
 def load_jsonl(path: Path) -> list[dict]:
     """One JSON object a line; ValueError naming file and line otherwise."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other marks that end lines
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     rows = []

@@ -213,12 +213,9 @@ class Clips(Subsets):
     @cached_property
     def facts(self) -> Facts:
         shapes = self._shapes
-        state = shapes.get("observation.state", shapes.get("state"))
         return Facts(
             fps=self._fps,
             cameras=tuple(k for k in shapes if self._is_video(k)),
-            action_dim=_size(shapes.get("action")),
-            state_dim=_size(state),
             tasks=tuple(dict.fromkeys(t for e in self.episodes for t in e.tasks)),
             columns={**shapes, ALIAS + "video": shapes["video"]},
         )
@@ -353,7 +350,3 @@ def _rate(pictures: Pictures) -> float:
         return float(rational(pictures.rate))
     span = (int(pictures.pts[-1]) - int(pictures.pts[0])) * pictures.tick
     return float((len(pictures) - 1) / span) if span else 1.0
-
-
-def _size(shape: Shape | None) -> int | None:
-    return None if shape is None or None in shape else int(np.prod([n or 0 for n in shape]))

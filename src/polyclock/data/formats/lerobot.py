@@ -104,8 +104,6 @@ class LeRobot(Subsets):
         return Facts(
             fps=float(self.meta.fps),
             cameras=tuple(cameras),
-            action_dim=_last(self._shapes.get("action")),
-            state_dim=_last(self._shapes.get("observation.state")),
             tasks=tuple(tasks),
             columns=dict(self._shapes),
         )
@@ -241,10 +239,6 @@ class LeRobot(Subsets):
                 raise unknown(f"task_index in {place.data}, frame {frame}:", number, self.meta.sentences)
             return self.meta.sentences[number]
         return place.episode.tasks[0] if place.episode.tasks else ""
-
-
-def _last(shape: Shape | None) -> int | None:
-    return None if not shape else int(np.prod([n or 0 for n in shape]))
 
 
 def _image_shape(feature: dict) -> Shape:

@@ -134,8 +134,6 @@ class Recordings(Subsets):
         return Facts(
             fps=self.fps,
             cameras=self.store.cameras,
-            action_dim=_size(self._shapes.get("action")),
-            state_dim=_size(self._shapes.get("observation.state")),
             tasks=tuple(dict.fromkeys(t for e in self.episodes for t in e.tasks)),
             columns=dict(self._shapes),
         )
@@ -205,10 +203,6 @@ class Recordings(Subsets):
         if size is not None and rows.ndim == 4 and rows.shape[1:3] != tuple(size):
             rows = fitted(rows, size)
         return np.ascontiguousarray(rows, np.float32 if rows.dtype.kind == "f" else rows.dtype)
-
-
-def _size(shape: Shape | None) -> int | None:
-    return None if not shape or None in shape else int(np.prod([n or 0 for n in shape]))
 
 
 def fitted(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
