@@ -61,14 +61,17 @@ def test_shares_stand_with_wilsons_intervals_and_rivals_beside(folder: Path, tmp
     assert f"{percent(low)} to {percent(high)}" in text
     assert f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%" in text
     assert re.search(r"yardstick.*?5 of 10", text) and "hint" not in text
-    assert "31 in the mean, 45 in the slowest twentieth" in text
+    assert "31 in the mean, 95\u00a0% of an episode&#x27;s calls at most 45" in text
 
 
-def test_the_ledger_names_every_episode_and_escapes(folder: Path) -> None:
+def test_the_ledger_names_every_episode_and_escapes(folder: Path, monkeypatch) -> None:
     text = html(success(read_rollout(folder, "mine"), [], ""))
     assert "Ledger: all 16 episodes" in text and text.count('good">solved<') == 9 and text.count(">not solved<") == 7
     assert "&lt;boom&gt;" in text and "<camera>" not in text
     assert "metaworld/coffee, start 7" in text
+    monkeypatch.setattr(module, "EPISODES", 5)
+    few = html(success(read_rollout(folder, "mine"), [], ""))
+    assert "Ledger: the first 5 of 16 episodes" in few and few.count("solved</span>") == 5
 
 
 def test_the_same_starts_are_paired(folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def tiles(run: Run, success: tuple[str, str, str] | None = None) -> Markup:
     rows = [row for row in (run.evaluation or {}).get("comparisons", []) if headline(row)]
     for row in rows[:MOST]:
         out.append((f"{row['first']} against {row['second']}", row["verdict"],
-                    f"{row['measure']} {number(row['mean'])} ({span(row)})"))  # fmt: skip
+                    f"difference in {row['measure']}: {number(row['mean'])} ({span(row)})"))  # fmt: skip
     return element("div", [_tile(*tile) for tile in out], class_="tiles")
 
 

@@ -88,7 +88,7 @@ def success(own: Rollout | None, beside: Sequence[Rollout], hint: str) -> list[M
         ]
     lead = (
         "An episode is solved if the world says so at any step. All begin at the published evaluation starts. "
-        "Whiskers: Wilson's 95\u00a0% intervals."
+        "Whiskers: 95\u00a0% intervals, Wilson's for a task."
     )
     out = [element("p", lead), _bars(every)]
     if own is None:
@@ -245,13 +245,16 @@ def _ledger(own: Rollout) -> list[Markup]:
         error = row.get("error") or ""
         rows.append((f"{row['task']}, start {row['number']}", said, row.get("steps", ""), row.get("calls", ""),
                      element("code", str(row["start"])), str(error)))  # fmt: skip
-    more = f"; the first {EPISODES} of them" if len(own.rows) > EPISODES else ""
+    count = len(own.rows)
+    which = f"the first {EPISODES} of {count}" if count > EPISODES else f"all {count}"
     inner = table(("episode", "", "steps", "calls", "start", ""), rows)
-    return [element("details", element("summary", f"Ledger: all {len(own.rows)} episodes{more}"), inner)]
+    return [element("details", element("summary", f"Ledger: {which} episodes"), inner)]
 
 
 def _latency(found: Mapping[str, float] | None) -> str:
-    return "" if not found else f"{found['mean']:.0f} in the mean, {found['p95']:.0f} in the slowest twentieth"
+    if not found:
+        return ""
+    return f"{found['mean']:.0f} in the mean, 95\u00a0% of an episode's calls at most {found['p95']:.0f}"
 
 
 def _span(low: float, high: float) -> str:
