@@ -38,6 +38,17 @@ def test_info_is_plain_data(tmp_path: Path) -> None:
     assert facts["notes"] == []
 
 
+def test_a_part_of_a_data_set_is_what_it_is_a_part_of(tmp_path: Path) -> None:
+    path = record(tmp_path / "recorded", range(1))
+    whole, part = info(path), info(f"{path}?hide=action&aspect=1:1")
+    assert (part["format"], part["dense"]) == (whole["format"], whole["dense"]) and part["dense"]
+    assert set(whole["columns"]) - set(part["columns"]) == {"action"}
+    drawn = [p.name for p in show(f"{path}?hide=action", tmp_path / "part")]
+    assert drawn == [p.name for p in show(path, tmp_path / "whole") if "action" not in p.name]
+    for name in drawn:
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_show_draws_a_sheet_per_camera_and_a_plot_per_vector(tmp_path: Path) -> None:
     text, files = _printed(record(tmp_path / "set", range(3)), tmp_path / "out", episode=1)
     names = {f.name.removeprefix("episode-000001-").removesuffix(".png"): f for f in files}
@@ -124,4 +135,4 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "page.py").write_text("".join(blocks), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path("page.py")
-    assert len(blocks) == 5 and len(names["pictures"]) == 4
+    assert len(blocks) == 6 and len(names["pictures"]) == 4

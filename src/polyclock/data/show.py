@@ -17,7 +17,7 @@ from . import dense
 from .colours import labels, paint, ramp, skeletons
 from .formats.recordings import Recordings
 from .opening import open_dataset
-from .source import Dataset, UntidyData, spans
+from .source import Around, Dataset, UntidyData, spans
 
 TILES = (4, 3)  # columns and rows of a sheet
 WIDTH = 240  # pixels of one tile
@@ -37,10 +37,13 @@ def info(path: str | Path) -> dict[str, Any]:
         dataset = open_dataset(path)
     facts = dataset.facts
     frames = sum(e.length for e in dataset.episodes)
-    meta = getattr(dataset, "meta", None)
+    stored = dataset
+    while isinstance(stored, Around):
+        stored = stored.dataset
+    meta = getattr(stored, "meta", None)
     return {
         "path": str(path),
-        "format": f"LeRobot {meta.version}" if meta else getattr(dataset, "format", "videos"),
+        "format": f"LeRobot {meta.version}" if meta else getattr(stored, "format", "videos"),
         "episodes": len(dataset.episodes),
         "numbers": spans([e.index for e in dataset.episodes]),
         "frames": frames,
@@ -49,8 +52,8 @@ def info(path: str | Path) -> dict[str, Any]:
         "cameras": {key: list(facts.columns[key]) for key in facts.cameras},
         "columns": {key: list(shape) for key, shape in facts.columns.items() if key not in facts.cameras},
         "tasks": list(facts.tasks),
-        "dense": _notes(dataset),
-        "options": dataset.options.said() if isinstance(dataset, Recordings) else {},
+        "dense": getattr(dataset, "dense", {}),
+        "options": stored.options.said() if isinstance(stored, Recordings) else {},
         "fingerprint": dataset.fingerprint,
         "notes": [str(w.message) for w in said if issubclass(w.category, UntidyData)],
     }
@@ -71,7 +74,7 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         dataset = open_dataset(path)
     number = dataset.episodes[0].index if episode is None else episode
     one = dataset.only([number]).episodes[0]
-    notes = _notes(dataset)
+    notes = getattr(dataset, "dense", {})
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -79,7 +82,9 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         if not dataset.has(number, key):
             continue
         if not shape:
-            screen.print(f"{key}, episode {number}: {_said(dataset, number, one.length, key)}", markup=False)
+            screen.print(
+                f"{key}, episode {number}: {_said(dataset, number, one.length, key)}", markup=False, soft_wrap=True
+            )
             continue
         kind = notes.get(key, {}).get("kind")
         wide = None not in shape and math.prod(int(n or 0) for n in shape) > CURVES
@@ -118,11 +123,6 @@ def summary(facts: dict[str, Any]) -> Table:
     for note in facts["notes"]:
         table.add_row("note", note)
     return table
-
-
-def _notes(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    meta = getattr(dataset, "meta", None)
-    return dense.notes(meta.info) if meta else {}
 
 
 def _said(dataset: Dataset, number: int, length: int, key: str) -> str:
