@@ -53,6 +53,11 @@ def pick(x: Tensor, spans: Spans, axis: int = 1) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
 
 
+def asked(mask: Tensor | None, keep: Spans | None) -> Tensor | None:
+    """The rows of a mask (B or 1, 1, L or 1, keys) for queries in the stretches `keep` of tokens; None: all."""
+    return mask if mask is None or keep is None or mask.shape[2] == 1 else pick(mask, keep, 2)
+
+
 class SelfAttention(nn.Module):
     """(B, L, D) -> (B, L, D)."""
 
@@ -82,11 +87,10 @@ class SelfAttention(nn.Module):
         if rope is not None:
             q = rotate(q, *(rope if keep is None else (pick(part, keep, 0) for part in rope)))
             k = rotate(k, *rope)
-        if mask is not None and keep is not None and mask.shape[2] > 1:
-            mask = pick(mask, keep, 2)
         if memory is not None:
             k, v = memory.extend(index, k, v)
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=asked(mask, keep))
+        return self.out(found.transpose(1, 2).flatten(2))
 
     def _project(self, h: Tensor, keep: Spans | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, heads, L, head)."""

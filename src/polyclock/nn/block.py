@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,7 +42,7 @@ class Context:
     mask: Tensor | None
 
 
-def along(h: Tensor, runs: Sequence[Run], apply) -> Tensor:
+def along(h: Tensor, runs: Sequence[Run], apply: Callable[[Tensor, int], Tensor]) -> Tensor:
     """`apply(view (B, F, N, D), i)` on the view of each run i of h (B, L, D), put together again to (B, L, D)."""
     parts = [apply(run.view(h), i).flatten(1, 2) for i, run in enumerate(runs)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -70,6 +70,19 @@ def kept_contexts(contexts: Sequence[Context], keep: Spans) -> list[Context]:
                 out.append(Context(at + low - start, at + high - start, c.features, c.mask))
         at += stop - start
     return out
+
+
+def looked(h: Tensor, contexts: Sequence[Context], look: Callable[[Tensor, Context], Tensor]) -> Tensor:
+    """h (B, L, D), to each context's stretch of which is added what it finds by `look`; the rest passes through."""
+    if not contexts:
+        return h
+    parts, at = [], 0
+    for c in contexts:
+        part = h[:, c.start : c.stop]
+        parts += [h[:, at : c.start], part + look(part, c)]
+        at = c.stop
+    parts = [part for part in (*parts, h[:, at:]) if part.shape[1]]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class Modulator(nn.Module):
@@ -135,18 +148,7 @@ class Block(nn.Module):
             h, six, runs = pick(h, keep), [six[i] for i, _ in left], [run for _, run in left]
             contexts = kept_contexts(contexts, keep)
         h = h + along(y, runs, lambda v, i: v * six[i][2])
-        if contexts:
-            h = self.look(h, contexts)
+        h = looked(h, contexts, lambda part, c: self.cross(self.cross_norm(part), c.features, c.mask))
         norm = F.layer_norm(h, h.shape[-1:], eps=self.eps)
         y = self.mlp(along(norm, runs, lambda v, i: v * (1 + six[i][4]) + six[i][3]))
         return h + along(y, runs, lambda v, i: v * six[i][5])
-
-    def look(self, h: Tensor, contexts: Sequence[Context]) -> Tensor:
-        """Cross-attention, each stretch to its own context; stretches without one pass through."""
-        parts, at = [], 0
-        for c in contexts:
-            parts.append(h[:, at : c.start])
-            part = h[:, c.start : c.stop]
-            parts.append(part + self.cross(self.cross_norm(part), c.features, c.mask))
-            at = c.stop
-        return torch.cat([*parts, h[:, at:]], 1)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Memory, Spans, pick
-from .block import Context, Run, kept, kept_contexts
+from .attention import Memory, Spans, asked, pick
+from .block import Context, Run, kept, kept_contexts, looked
 from .fused import modulated, turned, wide
 
 
@@ -105,13 +105,25 @@ class Gelu(nn.Module):
 
 
 class WanAttention(nn.Module):
-    """Attention among all tokens, (B, L, D) -> (B, L, D)."""
+    """Attention among tokens (B, L, D), by queries, keys and values of `heads` heads that are together `inner` wide."""
 
-    def __init__(self, dim: int, heads: int, eps: float) -> None:
+    def __init__(self, dim: int, inner: int, heads: int, eps: float) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.q_norm, self.k_norm = WideNorm(dim, heads, eps), WideNorm(dim, heads, eps)
+        self.qkv, self.out = nn.Linear(dim, 3 * inner), nn.Linear(inner, dim)
+        self.q_norm, self.k_norm = WideNorm(inner, heads, eps), WideNorm(inner, heads, eps)
+
+    def ask(self, h: Tensor, turn: Tensor | None, keep: Spans | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v (B, heads, L, head) of h; turn (L, 1, head / 2): where tokens stand. Only those in `keep` ask."""
+        q, k, v = self.qkv(h).chunk(3, -1)
+        asking = turn
+        if keep is not None:
+            q, asking = pick(q, keep), None if turn is None else pick(turn, keep, 0)
+        return self.q_norm(q, asking), self.k_norm(k, turn), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def answer(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, D). mask (B or 1, 1, L or 1, keys): True where a query may look."""
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
     def forward(
         self,
@@ -122,29 +134,21 @@ class WanAttention(nn.Module):
         memory: Memory | None,
         keep: Spans | None,
     ) -> Tensor:
-        """turn (L, 1, head / 2): where tokens stand. mask (B or 1, 1, L or 1, keys): True where a query may look.
-
-        With `keep` only these stretches of tokens ask, and only they come back.
-        """
-        q, k, v = self.qkv(h).chunk(3, -1)
-        asking = turn
-        if keep is not None:
-            q, asking = pick(q, keep), None if turn is None else pick(turn, keep, 0)
-            mask = pick(mask, keep, 2) if mask is not None and mask.shape[2] > 1 else mask
-        q, k, v = self.q_norm(q, asking), self.k_norm(k, turn), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """(B, L, D), or the tokens in `keep` alone."""
+        q, k, v = self.ask(h, turn, keep)
         if memory is not None:
             k, v = memory.extend(index, k, v)
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        return self.answer(q, k, v, asked(mask, keep))
 
 
 class WanCrossAttention(nn.Module):
-    """Tokens (B, L, D) look at a context (B, M, D)."""
+    """Tokens (B, L, D) look at a context (B, M, inner)."""
 
-    def __init__(self, dim: int, heads: int, eps: float) -> None:
+    def __init__(self, dim: int, inner: int, heads: int, eps: float) -> None:
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
-        self.q_norm, self.k_norm = WideNorm(dim, heads, eps), WideNorm(dim, heads, eps)
+        self.q, self.kv, self.out = nn.Linear(dim, inner), nn.Linear(inner, 2 * inner), nn.Linear(inner, dim)
+        self.q_norm, self.k_norm = WideNorm(inner, heads, eps), WideNorm(inner, heads, eps)
 
     def forward(self, h: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """mask (B, M): True for real context tokens; None: all are."""
@@ -161,10 +165,10 @@ class WanBlock(nn.Module):
         super().__init__()
         self.eps = eps
         self.table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
-        self.attention = WanAttention(dim, heads, eps)
+        self.attention = WanAttention(dim, dim, heads, eps)
         if cross:
             self.cross_norm = nn.LayerNorm(dim, eps) if cross_norm else nn.Identity()
-            self.cross = WanCrossAttention(dim, heads, eps)
+            self.cross = WanCrossAttention(dim, dim, heads, eps)
         self.mlp = nn.Sequential(nn.Linear(dim, feedforward), Gelu(), nn.Linear(feedforward, dim))
 
     def forward(
@@ -185,19 +189,7 @@ class WanBlock(nn.Module):
         if keep is not None:
             left = kept([p.runs[0] for p in pieces], keep)
             gate, low, high, last = (tuple(part[i] for i, _ in left) for part in (gate, low, high, last))
-            h, rest = pick(h, keep), [run for _, run in left]
+            h, rest, contexts = pick(h, keep), [run for _, run in left], kept_contexts(contexts, keep)
         h = add(h, y, rest, gate)
-        if contexts:
-            h = self.look(h, contexts if keep is None else kept_contexts(contexts, keep))
+        h = looked(h, contexts, lambda part, c: self.cross(self.cross_norm(part), c.features, c.mask))
         return add(h, self.mlp(modulate(h, rest, low, high, self.eps)), rest, last)
-
-    def look(self, h: Tensor, contexts: Sequence[Context]) -> Tensor:
-        """Cross-attention, each stretch to its own context; stretches without one pass through."""
-        parts, at = [], 0
-        for c in contexts:
-            part = h[:, c.start : c.stop]
-            parts += [h[:, at : c.start], part + self.cross(self.cross_norm(part), c.features, c.mask)]
-            at = c.stop
-        parts.append(h[:, at:])
-        whole = [part for part in parts if part.shape[1]]
-        return whole[0] if len(whole) == 1 else torch.cat(whole, 1)

@@ -9,48 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Memory, Spans, pick
-from .block import Context, Modulator, Run, kept, kept_contexts
-from .wan_block import Gelu, Stretch, WanBlock, WideNorm, add, modulate
-
-
-class Narrow(nn.Module):
-    """Tokens (B, L, E) look at keys and values of `heads` heads that are together `inner` wide."""
-
-    def __init__(self, dim: int, inner: int, heads: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv, self.out = nn.Linear(dim, 3 * inner), nn.Linear(inner, dim)
-        self.q_norm, self.k_norm = WideNorm(inner, heads, eps), WideNorm(inner, heads, eps)
-
-    def ask(self, h: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v (B, heads, L, head) of h; turn (L, 1, head / 2)."""
-        q, k, v = self.qkv(h).chunk(3, -1)
-        return self.q_norm(q, turn), self.k_norm(k, turn), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, E)."""
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
-
-
-class NarrowCross(nn.Module):
-    """Tokens (B, L, E) look at a context (B, M, inner)."""
-
-    def __init__(self, dim: int, inner: int, heads: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(dim, inner), nn.Linear(inner, 2 * inner), nn.Linear(inner, dim)
-        self.q_norm, self.k_norm = WideNorm(inner, heads, eps), WideNorm(inner, heads, eps)
-
-    def forward(self, h: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """mask (B, M): True for real context tokens; None: all are."""
-        k, v = self.kv(context).chunk(2, -1)
-        q, k, v = self.q_norm(self.q(h)), self.k_norm(k), v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
-        return self.out(out.transpose(1, 2).flatten(2))
+from .attention import Memory, Spans, asked, pick
+from .block import Context, Modulator, Run, kept, kept_contexts, looked
+from .wan_block import Gelu, Stretch, WanAttention, WanBlock, WanCrossAttention, add, modulate
 
 
 class ExpertBlock(nn.Module):
@@ -60,9 +23,9 @@ class ExpertBlock(nn.Module):
         super().__init__()
         self.eps = eps
         self.table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
-        self.attention = Narrow(dim, inner, heads, eps)
+        self.attention = WanAttention(dim, inner, heads, eps)
         if cross:
-            self.cross_norm, self.cross = nn.LayerNorm(dim, eps), NarrowCross(dim, inner, heads, eps)
+            self.cross_norm, self.cross = nn.LayerNorm(dim, eps), WanCrossAttention(dim, inner, heads, eps)
         self.mlp = nn.Sequential(nn.Linear(dim, feedforward), Gelu(), nn.Linear(feedforward, dim))
 
     def ask(
@@ -91,12 +54,9 @@ class ExpertBlock(nn.Module):
             left = kept([p.runs[0] for p in pieces], keep)
             gate, low, high, last = (tuple(part[i] for i, _ in left) for part in (gate, low, high, last))
             h, rest, q = pick(h, keep), [run for _, run in left], pick(q, keep, 2)
-            mask = pick(mask, keep, 2) if mask is not None and mask.shape[2] > 1 else mask
             contexts = kept_contexts(contexts, keep)
-        h = add(h, self.attention(q, k, v, mask), rest, gate)
-        for c in contexts:
-            found = self.cross(self.cross_norm(h[:, c.start : c.stop]), c.features, c.mask)
-            h = torch.cat([h[:, : c.start], h[:, c.start : c.stop] + found, h[:, c.stop :]], 1)
+        h = add(h, self.attention.answer(q, k, v, asked(mask, keep)), rest, gate)
+        h = looked(h, contexts, lambda part, c: self.cross(self.cross_norm(part), c.features, c.mask))
         return add(h, self.mlp(modulate(h, rest, low, high, self.eps)), rest, last)
 
 
@@ -179,9 +139,8 @@ def keys(block: nn.Module, wide: Group, index: int, exchange: Exchange) -> None:
     """What the wide tokens are to be looked at for, where nothing else of them is wanted."""
     assert isinstance(block, WanBlock)
     shift, scale, *_ = zip(*(p.six(block.table, index) for p in wide.apart), strict=True)
-    _, k, v = block.attention.qkv(modulate(wide.h, wide.apart, shift, scale, block.eps)).chunk(3, -1)
-    k = block.attention.k_norm(k, wide.turn)
-    exchange.extend(index, k, v.unflatten(-1, (block.attention.heads, -1)).transpose(1, 2))
+    _, k, v = block.attention.ask(modulate(wide.h, wide.apart, shift, scale, block.eps), wide.turn)
+    exchange.extend(index, k, v)
 
 
 def within(runs: Sequence[Run], start: int, stop: int) -> list[Run]:
