@@ -19,19 +19,14 @@ ORDER = ("policy", "inverse", "joint", "forward", "video")
 def ledger() -> str:
     """Runs and what they cost."""
     rows = []
-    for name, title in RUNS.items():
+    titles = RUNS | {f"tabletop-{name}": f"tabletop, {title}" for name, title in results_tabletop.NETWORKS.items()}
+    for name, title in titles.items():
         cost = load(f"runs/results/{name}.ledger.json")
         if cost:
             wait = f"{100 * cost['data_wait']:.1f} %"
             rows.append(
                 row(title, cost["steps"], cost["best_step"], f"{cost['minutes']:.0f}", wait, f"`{cost['command']}`")
             )
-    for name, title in results_tabletop.NETWORKS.items():
-        cost = load(f"runs/results/tabletop-{name}.ledger.json")
-        if cost:
-            wait = f"{100 * cost['data_wait']:.1f} %"
-            rows.append(row(f"tabletop, {title}", cost["steps"], cost["best_step"], f"{cost['minutes']:.0f}", wait,
-                            f"`{cost['command']}`"))  # fmt: skip
     world = load("runs/results/known_world.json")
     if world:
         rows.append(
@@ -124,7 +119,7 @@ def decoding() -> str:
             rows.append(row(result["files"], result["spacing"], reader, ratio))
     load_text = f"load average {document['load_before'][0]:.1f} before, {document['load_after'][0]:.1f} after"
     command = f"`{document['command']}`, {document['rounds']} rounds, taking turns; {load_text}."
-    return command + "\n\n" + table(("files", "frame spacing", "beside", "ours / it"), rows)
+    return command + "\n\n" + table(("files", "frame spacing", "beside", "ours / it: median [least, most]"), rows)
 
 
 def parts() -> dict[str, str]:

@@ -75,6 +75,10 @@ CHUNKS = ("1", "2", "4", "8")  # of the forward model chained on itself
 SHOWN = ("error", "mse", "absrel", "epe_moving", "miou", "pck")  # one measure of each kind
 
 
+PROBED = (*SHOWN, "coverage", "width", "cosine", "explained", "permanence", "place_error_moving", "object_error",
+          "warp_explained", "depth_warp", "edge_agreement")  # fmt: skip
+
+
 def digits(measure: str) -> int:
     """Squared errors of pixels in [0, 1] are small."""
     return 5 if measure.endswith(".mse") else 3
@@ -111,7 +115,7 @@ def probes() -> str:
             if ", chunk " in label and label.rsplit(" ", 1)[-1] not in CHUNKS:
                 continue
             for measure, found in part["errors"].items():
-                if measure.rsplit(".", 1)[-1] not in (*SHOWN, "coverage", "width", "cosine", "explained"):
+                if measure.rsplit(".", 1)[-1] not in PROBED:
                     continue
                 places = digits(measure)
                 others = ((who, m[measure]) for who, m in part["beside"].items() if measure in m)

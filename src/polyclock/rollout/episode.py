@@ -87,8 +87,8 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
     """
     pictures: list[np.ndarray] = []
     taken = hashlib.sha256()
-    acting, steps, success, error = None, 0, False, None
-    seen, error = _tried(lambda: (env.reset(start), False))[:2]
+    acting, steps, success = None, 0, False
+    seen, error = _tried(lambda: (env.reset(start), False))
     while error is None and not success and steps < env.limit:
         assert seen is not None
         observation, _ = seen
