@@ -112,7 +112,8 @@ learn() {
 ask() {
     if [ -f "$results/dream-$2.json" ]; then return; fi
     "$bin/polyclock" evaluate "$1" --checkpoint last --data "$held" --training "$from" --windows "$windows" \
-        --steps "$solver" --probes consistency,world --probe-windows "$windows" --out "$results/dream-$2.json" "${@:3}"
+        --steps "$solver" --probes consistency,world --probe-windows "$windows" --device "$device" \
+        --out "$results/dream-$2.json" "${@:3}"
 }
 
 row() {
@@ -153,7 +154,8 @@ act() {
         if [ "$kind" = steered ]; then more=(--guide "weight=${WEIGHT:-1},drop=depth+flow+semantics,scope=action"); fi
         if [ -f "$results/dream-union-$1.$kind.json" ]; then continue; fi
         "$bin/polyclock" rollout "$run" --checkpoint last --world "metaworld/$tasks" --episodes "${EPISODES:-50}" \
-            --steps "${ACTING:-5}" --workers 2 --filmed 1 --query "${asked[$kind]}" --out "$run/$kind" "${more[@]}"
+            --steps "${ACTING:-5}" --workers 2 --filmed 1 --device "$device" --query "${asked[$kind]}" \
+            --out "$run/$kind" "${more[@]}"
         cp "$run/$kind/rollout.json" "$results/dream-union-$1.$kind.json"
     done
 }
@@ -192,7 +194,7 @@ speed)
     if [ $# -gt 2 ]; then speed "${@:2}"; else speed "${2:-tabletop}" $(names); fi
     ;;
 *)
-    sed -n '2,17p' "$0"
+    sed -n '2,/^set/p' "$0" | sed '$d;s/^# \{0,1\}//'
     exit 2
     ;;
 esac
