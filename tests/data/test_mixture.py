@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 
 from polyclock.data import Mixture, Sample
+from polyclock.data import mixture as module
+from polyclock.data.mixture import shuffled
 
 
 class Numbers:
@@ -46,6 +49,17 @@ def test_items_depend_on_seed_epoch_and_number_alone() -> None:
     assert [one[i].where for i in range(70)] == [one.draw(0, i).where for i in range(70)]
     assert [one[i].where for i in range(70)] != [Mixture(members, seed=2)[i].where for i in range(70)]
     assert [one.draw(0, i).where for i in range(70)] != [one.draw(1, i).where for i in range(70)]
+
+
+@pytest.mark.parametrize("weights", [[1] * 40, [99, 1]])
+def test_an_order_is_drawn_once_in_an_epoch(weights: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many members there are, and however often one of them is gone through."""
+    drawn: list[tuple] = []
+    monkeypatch.setattr(module, "shuffled", lambda *key: drawn.append(key) or shuffled(*key))
+    mixture = Mixture([(w, Numbers(str(n), 20)) for n, w in enumerate(weights)], length=20 * len(weights) * 10)
+    for i in random.Random(0).sample(range(len(mixture)), len(mixture)):
+        mixture.draw(0, i)
+    assert len(drawn) == len(set(drawn)) == sum(-(-count // 20) for count in mixture.counts)
 
 
 def test_a_mixture_of_mixtures() -> None:

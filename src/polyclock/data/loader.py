@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from ..batch import Batch
 from ..modality import Signal
@@ -54,6 +55,7 @@ class Loader:
         self.ahead = ahead
         self.timeout = timeout
         self.wait = 0.0
+        self._order = lru_cache(4)(shuffled)  # of the epochs that coming batches lie in
         share = batch_size // world
         self.places = range(rank * share, (rank + 1) * share)
 
@@ -61,7 +63,7 @@ class Loader:
         """Place j of global batch k -> (epoch, item of the source)."""
         size = len(self.source)
         epoch, place = divmod(k * self.batch_size + j, size)
-        return epoch, int(shuffled(size, self.seed, "epoch", epoch)[place])
+        return epoch, int(self._order(size, self.seed, "epoch", epoch)[place])
 
     def sample(self, k: int, j: int) -> Sample:
         """The sample at place j of global batch k; errors name it."""

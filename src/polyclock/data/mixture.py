@@ -11,8 +11,9 @@ import numpy as np
 from ..dice import seed_of
 from .source import Sample, Source
 
+ORDERS = 4096  # permutations that a mixture remembers at most
 
-@lru_cache(maxsize=16)
+
 def shuffled(length: int, *key: object) -> np.ndarray:
     """(length,) a permutation that depends on `key` alone."""
     order = np.random.Generator(np.random.PCG64(seed_of(*key))).permutation(length)
@@ -49,6 +50,9 @@ class Mixture:
                 f"member {number} of the mixture gets no item of {self.length}; a larger weight or length is needed"
             )
         self._ends = list(accumulate(self.counts))
+        # Those of an epoch, which are asked for in any order; where they are very many, they are short.
+        turns = sum(-(-count // len(s)) + 1 for count, (_, s) in zip(self.counts, members, strict=True))
+        self._order = lru_cache(min(turns, ORDERS))(shuffled)
 
     def __len__(self) -> int:
         return self.length
@@ -64,7 +68,7 @@ class Mixture:
         before = self._ends[member - 1] if member else 0
         size = len(self.members[member][1])
         turn, place = divmod(epoch * self.counts[member] + i - before, size)
-        return member, turn, int(shuffled(size, self.seed, "mixture", member, turn)[place])
+        return member, turn, int(self._order(size, self.seed, "mixture", member, turn)[place])
 
     def draw(self, epoch: int, i: int) -> Sample:
         """Item i of an epoch."""
