@@ -15,7 +15,9 @@ pytest.importorskip("mujoco")
 import mujoco
 
 from polyclock.cli import main
+from polyclock.data import open_dataset
 from polyclock.data.formats.lerobot import open_lerobot
+from polyclock.data.verify import verify
 from polyclock.envs import cast
 from polyclock.envs.cast import action, describe
 from polyclock.envs.collect import Unit
@@ -179,6 +181,37 @@ def test_a_text_says_whom_and_what_the_segmentation_shows(films) -> None:
     assert len(told) >= 3
 
 
+def test_a_text_picks_whom_a_segmentation_of_its_own_shows(films) -> None:
+    source, told = replace(SMALL, named=True), []
+    assert source.features().keys() - SMALL.features().keys() == {"named", f"observation.named.{CAMERA}"}
+    assert "named" not in SMALL.settings() and source.settings()["named"]
+    for number in range(4):
+        columns, caption = source.open().make(Unit("people", number))
+        for key, values in films[number][0].items():
+            np.testing.assert_array_equal(columns[key], values, err_msg=f"{key}: nothing else changes")
+        clip, film = Clip(source, number), (columns, caption)
+        labels, picked = column(film, "segmentation"), column(film, "named")
+        (text,) = set(columns["named"].tolist())
+        told.append(text)
+        meant = [n + 1 for n, a in enumerate(clip.actors) if text in (f"the{describe(a.build)[1:]}", "two persons")]
+        meant += [n + 3 for n, prop in enumerate(clip.props) if text == f"the {prop.colour} {prop.kind}"]
+        assert meant and set(np.unique(picked[..., 0])) == {0, *meant}, text
+        inside = np.isin(labels[..., 0], meant)
+        np.testing.assert_array_equal(picked[inside], labels[inside])
+        assert not picked[~inside].any()
+    assert len(set(told)) == 4
+
+
+def test_the_people_of_a_clip_are_told_apart_by_words() -> None:
+    pairs = [clip for n in range(40) if len((clip := Clip(SMALL, n)).actors) == 2][:12]
+    assert len(pairs) == 12
+    for clip in pairs:
+        assert len({describe(actor.build) for actor in clip.actors}) == 2
+        picked = {clip.named(np.array([[[0, 1, 2]]]))[0] for clip.number in range(30)}
+        assert len(picked) == 3 and "two persons" in picked, "each of them, and both"
+    assert pairs[0].named(np.zeros((1, 1, 1))) == ("", [])
+
+
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
@@ -229,12 +262,17 @@ def test_the_default_source_takes_all_movements_in_turn() -> None:
 
 
 def test_the_command_writes_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--clips", "1", "--frames", "16", "--fps", "10", "--size", "32", "--workers", "1"]
+    words = ["--clips", "1", "--frames", "16", "--fps", "10", "--size", "32", "--workers", "1", "--named"]
     assert main(["collect", "people", *words, "--out", str(tmp_path / "clips")]) == 0
     assert "1 episodes with 16 frames" in capsys.readouterr().out
     source = open_lerobot(tmp_path / "clips")
     assert len(source.episodes) == 1
     assert "person" in source.read(0, "prompt", [3]) and source.facts.columns["prompt"] == ()
+    whole, named = f"observation.segmentation.{CAMERA}", f"observation.named.{CAMERA}"
+    picked = open_dataset(f"{tmp_path / 'clips'}?hide={whole},prompt&rename={named}:{whole},named:prompt")
+    assert picked.read(0, "prompt", [3]) == source.read(0, "named", [3])
+    np.testing.assert_array_equal(picked.read(0, whole, [3]), source.read(0, named, [3]))
+    assert picked.dense[whole] == source.dense[whole] and verify(tmp_path / "clips") == []
     assert main(["collect", "people", *words, "--size", "7", "--out", str(tmp_path / "none")]) == 2
     assert "size 7; possible" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert main(["collect", "people", *words, "--size", "100000", "--out", str(tmp_path / "none")]) == 2

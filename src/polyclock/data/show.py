@@ -82,9 +82,8 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         if not dataset.has(number, key):
             continue
         if not shape:
-            screen.print(
-                f"{key}, episode {number}: {_said(dataset, number, one.length, key)}", markup=False, soft_wrap=True
-            )
+            said = _said(dataset, number, one.length, key)
+            screen.print(f"{key}, episode {number}: {said}", markup=False, soft_wrap=True)
             continue
         kind = notes.get(key, {}).get("kind")
         wide = None not in shape and math.prod(int(n or 0) for n in shape) > CURVES

@@ -14,7 +14,7 @@ import numpy as np
 from .. import errors
 from ..data import dense
 from ..dice import seed_of
-from .cast import Actor, caption, draw_cast, dress
+from .cast import Actor, caption, describe, draw_cast, dress
 from .collect import Columns, Unit
 from .figure import CHART, LINKS, mjcf
 from .motions import MOTIONS, SHORTEST, Held
@@ -28,6 +28,8 @@ from .shots import Shot, draw_shot, extent
 
 CAMERA = "main"
 SHOWN = "prompt"  # the column that says whom and what the segmentation shows
+NAMED = "named"  # the column that picks some of these, whom observation.named shows alone
+SAID = {"dtype": "string", "shape": (1,), "names": None}
 LEADS = ("walk", "wave", "squat", "jump", "throw", "lift")
 SUBSTEP = 1 / 400  # s at most, of physics
 LEAST_SIZE = 16  # px
@@ -47,6 +49,7 @@ class PeopleSource:
     motions     movements that the clips take in turn; a second person may also stand
     pairs       share of clips with two people
     flow_steps  frames that optical flow spans
+    named       also a text that picks someone or something, and the segmentation of that alone
     seed        of everything
     """
 
@@ -57,6 +60,7 @@ class PeopleSource:
     motions: tuple[str, ...] = LEADS
     pairs: float = 0.5
     flow_steps: int = 1
+    named: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +96,8 @@ class PeopleSource:
         """What the data depend on besides the number of clips."""
         plain = asdict(self)
         del plain["clips"]
+        if not self.named:
+            del plain["named"]  # what was collected before there was this setting goes on
         return {"world": "people"} | plain
 
     def features(self) -> dict[str, Any]:
@@ -103,7 +109,10 @@ class PeopleSource:
         Scene(clip.model, self.size, turned=()).close()
         found = self.recording(clip.anatomy).features()
         found[f"observation.surface.{CAMERA}"][dense.BLOCK]["surface_chart"] = CHART
-        return found | {SHOWN: {"dtype": "string", "shape": (1,), "names": None}}
+        found[SHOWN] = SAID
+        if self.named:
+            found |= {NAMED: SAID, f"observation.named.{CAMERA}": found[f"observation.segmentation.{CAMERA}"]}
+        return found
 
     def recording(self, anatomy: Anatomy) -> Recording:
         """What turns views into columns."""
@@ -130,6 +139,10 @@ class PeopleMaker:
         columns = self.source.recording(clip.anatomy).columns(clip.rows())
         labels = columns[f"observation.segmentation.{CAMERA}"]
         columns[SHOWN] = np.full(len(labels), shown(labels))
+        if self.source.named:
+            text, instances = clip.named(labels[..., 0])
+            columns[NAMED] = np.full(len(labels), text)
+            columns[f"observation.named.{CAMERA}"] = np.where(np.isin(labels[..., :1], instances), labels, 0)
         return columns, clip.caption(labels[..., 0])
 
 
@@ -139,12 +152,8 @@ class Clip:
     def __init__(self, source: PeopleSource, number: int) -> None:
         """Errors: ImportError without mujoco."""
         import_simulator()
-        self.source = source
+        self.source, self.number, rng = source, number, self._rng
         self.steps = int(np.ceil(1 / (source.fps * SUBSTEP)))  # of physics in a frame
-
-        def rng(purpose: str) -> np.random.Generator:
-            return np.random.default_rng(seed_of(source.seed, "people", purpose, number))
-
         self.step = 1 / (source.fps * self.steps)
         time = np.arange((source.frames - 1) * self.steps + 1) * self.step
         self.azimuth = float(rng("view").uniform(0, 360))
@@ -162,6 +171,9 @@ class Clip:
         self.model = self._build(rng("room"), taken)
         self.anatomy = anatomy_of(self.model, [a.build for a in self.actors], self.props)
         self.paths = np.zeros((len(time), len(self.props), 3))
+
+    def _rng(self, purpose: str) -> np.random.Generator:
+        return np.random.default_rng(seed_of(self.source.seed, "people", purpose, self.number))
 
     def rows(self) -> Iterator[Row]:
         """The frames, one after the other."""
@@ -199,6 +211,19 @@ class Clip:
             seen = np.repeat(seen, self.steps)[: len(self.paths)]
             events.append((prop, happened(prop, self.paths[:, number], self.step, self._holding(number), seen)))
         return caption(self.actors, self.azimuth, events, self.shot.said)
+
+    def named(self, instances: np.ndarray) -> tuple[str, list[int]]:
+        """Some of those who are seen in `instances` (n, H, W): words that mean them alone, such as "the person in a red
+        shirt", "the blue ball" or "two persons", and their numbers. ("", []) where words mean nobody alone."""
+        choices = {f"the{describe(a.build)[1:]}": [n + 1] for n, a in enumerate(self.actors)}
+        if len(self.actors) == 2:
+            choices["two persons"] = [1, 2]
+        words = [f"the {prop.colour} {prop.kind}" for prop in self.props]
+        choices |= {w: [n + 1 + PERSONS] for n, w in enumerate(words) if words.count(w) == 1}
+        seen = set(np.unique(instances).tolist())
+        here = sorted(text for text, numbers in choices.items() if seen.issuperset(numbers))
+        text = str(self._rng("named").choice(here)) if here else ""
+        return text, choices.get(text, [])
 
     def _shot(self, rng: np.random.Generator) -> Shot:
         extents = [extent(a.build, _every(a.posed, self.steps)) for a in self.actors]
