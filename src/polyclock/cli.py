@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import unknown
+from .errors import disk_full, unknown
 
 COMMANDS = {
     "train": "train a recipe on a data set, or go on with a run",
@@ -30,7 +29,6 @@ COMMANDS = {
     "data": "look at a data set: info, verify, show, compact",
     "import": "read a foreign checkpoint, without running anything of it",
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 HELP = """usage: polyclock COMMAND ...
 
@@ -90,22 +88,13 @@ def message(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     frames = list(traceback.walk_tb(error.__traceback__))
     ours = bool(frames) and Path(frames[-1][0].f_code.co_filename).is_relative_to(Path(__file__).parent)
-    if number := _full(error):
+    if number := disk_full(error):
         # A sentence of this package says more than the system's words.
         own = isinstance(error, OSError) and ours and error.strerror != os.strerror(number)
         what = getattr(error, "filename", None) or "what was to be written"
         return str(error.strerror) if own else f"no space left for {what} ({os.strerror(number)})"
     known = isinstance(error, ValueError | ImportError | OSError) or type(error).__name__ == "Diverged"
     return str(error) if ours and known else None
-
-
-def _full(error: Exception) -> int | None:
-    """The errno where an error says that the disk is full, the quota used up or the file too large; else None."""
-    if isinstance(error, OSError):
-        return error.errno if error.errno in FULL else None
-    # safetensors reports the errors of its writer as text only.
-    wrote = type(error).__name__ == "SafetensorError"
-    return next((number for number in FULL if wrote and f"(os error {number})" in str(error)), None)
 
 
 def say(text: str) -> None:

@@ -1,9 +1,12 @@
-"""Messages for what a user wrote: what was wrong, where, and what is possible."""
+"""Messages for what a user wrote: what was wrong, where, and what is possible; and what says that a disk is full."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = {errno.ENOSPC: "no space left", errno.EFBIG: "file size limit reached", errno.EDQUOT: "quota exceeded"}
 
 
 def unknown(kind: str, word: object, options: Iterable[object]) -> ValueError:
@@ -24,3 +27,11 @@ def pointed(text: str, start: int, end: int, message: str) -> ValueError:
 def missing(package: str, extra: str) -> ImportError:
     """An `ImportError` that names the extra which installs `package`."""
     return ImportError(f"{package} is not installed; it comes with: pip install 'polyclock[{extra}]'")
+
+
+def disk_full(error: BaseException) -> int | None:
+    """The errno, one of `FULL`, if `error` says that nothing more can be written, else None."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in FULL else None
+    # safetensors reports the errors of its writer as text only.
+    return next((number for number in FULL if f"(os error {number})" in str(error)), None)

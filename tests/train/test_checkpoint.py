@@ -11,6 +11,7 @@ import pytest
 import torch
 from standin import Dying, end, in_child
 
+from polyclock.errors import disk_full
 from polyclock.train import checkpoint
 from polyclock.train.checkpoint import Files
 
@@ -168,10 +169,10 @@ def test_a_full_disk_costs_only_the_new_checkpoint(tmp_path: Path, large: str) -
 
 
 def test_no_space_left_is_told_from_other_failures() -> None:
-    assert checkpoint.disk_full(OSError(28, "No space left on device")) == 28
-    assert checkpoint.disk_full(RuntimeError("I/O error: No space left on device (os error 28)")) == 28
-    assert checkpoint.disk_full(PermissionError(13, "denied")) is None
-    assert checkpoint.disk_full(ValueError("bad")) is None
+    assert disk_full(OSError(28, "No space left on device")) == 28
+    assert disk_full(RuntimeError("I/O error: No space left on device (os error 28)")) == 28
+    assert disk_full(PermissionError(13, "denied")) is None
+    assert disk_full(ValueError("bad")) is None
 
 
 def test_text_is_replaced_whole(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ checkpoint is found by looking: there is no pointer that could be wrong.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,9 +18,10 @@ from typing import Literal
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..errors import FULL, disk_full
+
 MANIFEST = "manifest.json"
 _STEP = re.compile(r"step-(\d{8,})")
-_FULL = {errno.ENOSPC: "no space left", errno.EFBIG: "file size limit reached", errno.EDQUOT: "quota exceeded"}
 
 
 class Files:
@@ -201,14 +201,6 @@ def replace_text(path: Path, text: str, files: Files | None = None) -> None:
     files.sync(path.parent)
 
 
-def disk_full(error: BaseException) -> int | None:
-    """The errno if `error` says that nothing more can be written, else None."""
-    if isinstance(error, OSError):
-        return error.errno if error.errno in _FULL else None
-    # safetensors reports the errors of its writer as text only.
-    return next((number for number in _FULL if f"(os error {number})" in str(error)), None)
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
@@ -245,6 +237,6 @@ def _full(error: BaseException, root: Path, step: int, needed: int) -> OSError:
     rest = f"the checkpoint of step {have[-1]} is untouched" if have else "there is no older checkpoint"
     return OSError(
         number,
-        f"the checkpoint of step {step} could not be written to {root}: {_FULL[number]}; it needs about "
+        f"the checkpoint of step {step} could not be written to {root}: {FULL[number]}; it needs about "
         f"{needed:,} bytes and {free:,} are free; {rest}. Make room and run the same command again",
     )
