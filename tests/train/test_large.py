@@ -13,6 +13,7 @@ from standin import Numbers, build, saved
 from test_parallel import assert_close, together
 
 from polyclock import DiT
+from polyclock.commands import run_folder
 from polyclock.dice import Dice
 from polyclock.model import WorldModel
 from polyclock.pretrained import from_pretrained
@@ -144,6 +145,9 @@ def test_a_run_of_changes_goes_on_and_its_model_folder_needs_no_peft(tmp_path: P
     trained = load_file(whole.checkpoint / "trained.safetensors")
     moments = load_file(whole.checkpoint / "optimizer.safetensors")
     assert len(moments) == 3 * len(trained) and any("lora_A" in n for n in trained)
+    last = run_folder.load(run_folder.find(tmp_path / "whole", "last"), "cpu").state_dict()
+    kept = load_file(whole.checkpoint / "model" / "model.safetensors")
+    assert last.keys() == kept.keys() and all(torch.equal(last[n], v) for n, v in kept.items())
     model = from_pretrained(tmp_path / "whole" / "model")
     start = RECIPE.build().state_dict()
     assert torch.equal(model.state_dict()["embed.video.weight"], start["embed.video.weight"])

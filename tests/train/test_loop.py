@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,17 @@ def test_it_learns_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert result.best_loss == min(row["loss"] for row in checks)
     text = capsys.readouterr().out
     assert "starting at step 0 of 300" in text and "done at step 300" in text
+
+
+def test_the_pace_is_of_the_steps_that_were_taken(tmp_path: Path) -> None:
+    def slow(*args, **settings):
+        time.sleep(0.02)
+        return loss(*args, **settings)
+
+    settings = replace(SETTINGS, steps=6, log_every=5, validate_every=0)
+    run(replace(make_job(), loss=slow), settings, tmp_path)
+    rows = log.read(tmp_path / "log.jsonl")
+    assert [row["step"] for row in rows] == [5, 6] and all(row["steps_per_s"] <= 50 for row in rows)
 
 
 def test_weights_that_are_gone_on_from_are_measured_first(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ CHOICES = ("best", "last")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A model folder; `average` is the file of averaged weights to lay over it, `state` what its state.json says."""
+    """A model folder; `average` is the file of averaged weights to lay over it, `step` that of its checkpoint."""
 
     folder: Path
     average: Path | None = None
@@ -41,8 +41,9 @@ class Found:
 def find(path: str | Path, which: str | None = None) -> Found:
     """The model of a run folder, a checkpoint folder or a model folder.
 
-    which: "best" (on held-out episodes) or "last"; None: the best if there is one. A damaged checkpoint is passed over
-    with a note. Errors: `ValueError` where no model is found.
+    which: "best" (on held-out episodes) or "last"; None: the best if there is one. The last one has its averaged
+    weights, or where low-rank changes are trained those of its step. A damaged checkpoint is passed over with a note.
+    Errors: `ValueError` where no model is found.
     """
     from ..train import checkpoint
 
@@ -108,9 +109,11 @@ def started_with(run: str | Path) -> dict[str, Any]:
 def _checkpoint(folder: Path) -> Found:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     average = folder / "ema.safetensors"
+    # Of a run that trains low-rank changes the average is of these, which are merged into the weights of the model.
+    merged = (folder / "trained.safetensors").is_file()
     return Found(
         folder=folder / "model",
-        average=average if average.is_file() else None,
+        average=average if average.is_file() and not merged else None,
         step=state["step"],
         which="best" if folder.parent.name == "best" else "last",
     )

@@ -165,7 +165,9 @@ class Loop:
     files: Files
     reason: str | None = None
     saved: int = -1
-    busy: float = 0.0  # seconds in steps, and of them waiting for data, since the last row of the log
+    # Since the last row of the log: steps, seconds in them, and of these waiting for data.
+    taken: int = 0
+    busy: float = 0.0
     waited: float = 0.0
 
     def __post_init__(self) -> None:
@@ -226,6 +228,7 @@ class Loop:
             self._skip(values)
         state.optimizer.zero_grad(set_to_none=True)
         took = time.monotonic() - began
+        self.taken += 1
         self.busy += took
         state.seconds += took
         if self._due(training.log_every):
@@ -289,12 +292,12 @@ class Loop:
             "grad_norm": means.get("grad_norm", math.nan),
             "losses": _parts(means),
             "lr": rate,
-            "steps_per_s": self.training.log_every / self.busy,
+            "steps_per_s": self.taken / self.busy,
             "data_wait": self.waited / self.busy,
             "bad_steps": state.bad_steps,
         }
         self.log.write(row)
-        state.window, self.busy, self.waited = {}, 0.0, 0.0
+        state.window, self.taken, self.busy, self.waited = {}, 0, 0.0, 0.0
 
     def validate(self) -> None:
         """Mean loss over held-out batches with averaged weights, always the same samples and dice; keeps the best."""
