@@ -15,6 +15,7 @@ import torch
 from standin import end, in_child, same, saved
 from test_parallel import assert_close, together
 
+from polyclock.commands import info
 from polyclock.data import Episode, Facts
 from polyclock.pretrained import from_pretrained
 from polyclock.recipes import tiny
@@ -151,6 +152,12 @@ def test_another_recipe_or_other_data_are_refused(tmp_path: Path) -> None:
         job.train(tiny(seed=1), Squares(), SETTINGS, tmp_path, held_out=(3,))
     with pytest.raises(ValueError, match="cannot be resumed because facts"):
         job.train(tiny(), Squares((0, 1, 3)), SETTINGS, tmp_path, held_out=(3,))
+
+
+def test_its_run_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, steps=2)
+    assert info.run([str(tmp_path)]) == 0
+    assert "data       held out [3], squares (0, 1, 2" in capsys.readouterr().out
 
 
 def test_bf16_trains_the_real_model(tmp_path: Path) -> None:

@@ -101,12 +101,12 @@ def trained_on(
     if not trained:
         return None, [UNKNOWN]
     same = dataset.only(trained) if {e.index for e in dataset.episodes}.issuperset(trained) else None
-    if same is None or same.fingerprint != began_with["fingerprint"]:
+    if same is None or same.fingerprint != began_with.get("fingerprint"):
         return None, [f"these are other data than the run was trained on; {INSTEAD}"]
     seen = sorted(set(trained) & set(episodes))
     more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
     notes = [f"the run was trained on episode {seen[0]}{more} of those asked about"] if seen else []
-    return same, [*notes, CHOSEN] if best and set(episodes) & set(began_with["held_out"]) else notes
+    return same, [*notes, CHOSEN] if best and set(episodes) & set(began_with.get("held_out", ())) else notes
 
 
 def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> tuple[Dataset, list[str]]:
@@ -115,7 +115,7 @@ def trained_apart(apart: Dataset, began_with: dict[str, Any]) -> tuple[Dataset, 
     if not trained:
         return apart, [UNKNOWN]
     same = apart.only(trained) if {e.index for e in apart.episodes}.issuperset(trained) else apart
-    other = same.fingerprint != began_with["fingerprint"]
+    other = same.fingerprint != began_with.get("fingerprint")
     return same, ["--training names other data than the run was trained on"] if other else []
 
 

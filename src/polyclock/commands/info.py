@@ -95,8 +95,10 @@ def _text(found: Mapping[str, Any]) -> str:
         shape = tuple(c["shape"]) or c["kind"]
         lines.append(f"condition  {name}  {shape}  {c['route']}{', required' if c['required'] else ''}")
     lines += [f"trained    {label}" for label in found["patterns"]]
-    if found["data"]:
-        data = found["data"]
-        lines.append(f"data       {data['windows']} windows, held out {data['held_out']}, {data['fingerprint'][:16]}")
+    data = found["data"] or {}  # what a job of the user's own says of its data is up to them
+    facts = [f"{data['windows']} windows"] if "windows" in data else []
+    facts += [f"held out {data['held_out']}"] if "held_out" in data else []
+    facts += [data["fingerprint"][:16]] if "fingerprint" in data else []
+    lines += [f"data       {', '.join(facts)}"] if facts else []
     lines.append("versions   " + ", ".join(f"{n} {v}" for n, v in (found["versions"] or {}).items()))
     return "\n".join(lines)
