@@ -70,11 +70,11 @@ class Recipe:
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
         self._check_auxiliary()
+        if not self.law.patterns(self.modalities, self.conditions):
+            raise ValueError(f"the law of recipe {self.name!r} trains nothing")
         for name, m in self.modalities.items():
-            if not self.law.patterns(self.modalities, self.conditions):
-                raise ValueError(f"the law of recipe {self.name!r} trains nothing")
             if m.share and m.share not in self.modalities:
-                raise ValueError(f"{name!r} shares with {m.share!r}, which the recipe does not have")
+                raise unknown(f"modality that {name!r} shares with", m.share, self.modalities)
 
     def _check_auxiliary(self) -> None:
         for name, objective in self.auxiliary.items():
@@ -105,7 +105,7 @@ class Recipe:
     def build(self) -> WorldModel:
         """A new model; the same recipe builds the same weights."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(self.seed, "weights") % 2**63)
+            torch.manual_seed(seed_of(self.seed, "weights"))
             model = WorldModel(
                 self.modalities,
                 self.layout,

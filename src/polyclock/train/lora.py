@@ -49,7 +49,7 @@ def add_lora(
     new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
     config = peft.LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=names)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "lora") % 2**63)
+        torch.manual_seed(seed_of(seed, "lora"))
         peft.inject_adapter_in_model(config, model, adapter_name=NAME)
     for name, p in model.named_parameters():
         added = name.endswith((DOWN, UP))
