@@ -90,6 +90,19 @@ def test_the_dimension_that_never_moves_is_named(model, oracle) -> None:
     assert "action: dimensions 1 never move in the training data; errors leave them out" in notes
 
 
+def test_actions_that_never_move_have_no_unit_and_the_rest_is_measured() -> None:
+    class Fixed(Moving):
+        def read(self, episode, key, frames, size=None):
+            values = super().read(episode, key, frames, size)
+            return np.full_like(values, 3) if key == "action" else values
+
+    made = recipe().fit(Fixed().without(HELD)).build()
+    found = evaluate(made, Fixed(), episodes=[3], stride=20, steps=1, probes=["calibration"], resamples=100)
+    assert set(found["questions"]["policy"]["errors"]) == {"action.rmse"} and "video.mse" in str(found["questions"])
+    assert "action: dimensions 0-1 never move in the training data; errors leave them out" in found["notes"]
+    assert found["probes"]["calibration"]["notes"] == ["not measured: no action moves in the training data"]
+
+
 def test_a_dimension_that_hardly_moved_in_training_is_named(model, oracle) -> None:
     class Still(Moving):
         def levels(self, episode: int) -> np.ndarray:

@@ -27,6 +27,9 @@ def calibration(probing: Probing) -> Plain:
     policy = probing.asked.get("policy")
     if policy is None:
         return skipped(WHAT, "the model cannot be asked for actions alone")
+    moving = [n for n in policy.wanted if bool((probing.reference.spreads[n].std > 0).any())]
+    if not moving:
+        return skipped(WHAT, "no action moves in the training data")
     drawn: dict[Place, dict[str, np.ndarray]] = {}
     truth: dict[Place, dict[str, np.ndarray]] = {}
     for places, batch, _ in probing.batches():
@@ -37,7 +40,7 @@ def calibration(probing: Probing) -> Plain:
             drawn[place] = {n: torch.stack([t[n][j] for t in turns])[:, f:].numpy() for n, f in policy.wanted.items()}
             truth[place] = {n: batch.tensor(n)[j, f:].numpy() for n, f in policy.wanted.items()}
     scores, strangers = probing.scores(), probing.held.strangers(probing.seed, list(drawn))
-    for name in policy.wanted:
+    for name in moving:
         column = np.concatenate(list(probing.reference.training.column(probing.reference.signals[name].key)))
         least, most = (limit.astype(np.float32) for limit in (column.min(0), column.max(0)))
         sets, true = ({p: v[name].clip(least, most) for p, v in values.items()} for values in (drawn, truth))
@@ -52,7 +55,7 @@ def calibration(probing: Probing) -> Plain:
             _put(scores, series, name, mine)
     found = probing.found(WHAT, scores, samples=SAMPLES, nominal=LEVEL, steps=probing.spread_steps)
     rows = found["rows"][LABEL]["errors"]
-    found["notes"] += [_said(name, rows[f"{name}.coverage"]) for name in policy.wanted]
+    found["notes"] += [_said(name, rows[f"{name}.coverage"]) for name in moving]
     return found
 
 

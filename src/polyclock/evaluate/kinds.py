@@ -44,7 +44,7 @@ class About:
     """What measures need to know of one signal beside its values.
 
     kind     of the table below
-    scale    (C,) unit of the scaled error of numbers; None: it is left out
+    scale    (C,) unit of the scaled error of numbers; None, as where none of them moves: it is left out
     classes  class ids of a segmentation, without which it has no mean IoU
     joints   of one figure, where a skeleton holds several one after the other; None: all are one figure
     camera   the last word of the column's name, which signals of one camera share

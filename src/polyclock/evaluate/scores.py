@@ -30,7 +30,7 @@ class Scores:
     def about(self, name: str) -> About:
         """What measures must know of a signal."""
         spread = self.reference.spreads.get(name)
-        scale = None if spread is None else spread.std
+        scale = None if spread is None or not bool(spread.std.any()) else spread.std
         codec = self.model.codec(name)
         return about(self.held.signals[name], self.reference.kinds[name], self.held.dataset, scale, codec)
 
