@@ -247,3 +247,25 @@ def test_changes_that_no_file_can_hold(base: tuple[nn.Module, Path], tmp_path: P
     save_file({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(2, 64)}, tmp_path / "half.safetensors")
     with pytest.raises(ValueError, match="but not 'transformer.blocks.0.attn1.to_q.lora_B.weight'"):
         wan_lora.load(model, tmp_path / "half.safetensors")
+
+
+def test_a_file_that_is_refused_changes_nothing(base: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    at, model = "transformer.blocks.0.attn1.to_q.lora_", joined(base[1])
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    whole = {f"{at}A.weight": torch.ones(2, 64), f"{at}B.weight": torch.ones(64, 2)}
+    for change, about, message in (
+        ({"transformer.blocks.1.attn1.to_q.lora_B.weight": torch.ones(64, 2)}, {}, "but not .*lora_A.weight'"),
+        ({f"{at}B.weight": torch.ones(64, 3)}, {}, r"are \(64, 3\) and \(2, 64\)"),
+        ({f"{at}B.weight": torch.ones(64)}, {}, r"are \(64,\) and \(2, 64\)"),
+        ({}, {"transformer.use_rslora": True}, "use_rslora=True; possible: plain LoRA"),
+        ({}, {"transformer.alpha_pattern": {"to_q": 8}}, "alpha_pattern="),
+        ({}, [1], "damaged header"),
+    ):
+        save_file(whole | change, tmp_path / "odd.safetensors", {"lora_adapter_metadata": json.dumps(about)})
+        with pytest.raises(ValueError, match=message):
+            wan_lora.load(model, tmp_path / "odd.safetensors")
+    save_file({"proj_out.bias": torch.zeros(1)}, tmp_path / wan_lora.BESIDE)
+    save_file(whole, tmp_path / wan_lora.FILE)
+    with pytest.raises(ValueError, match="'patch_embedding.weight' is nothing; .* need .64, 13, 1, 2, 2."):
+        wan_lora.load(model, tmp_path)
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())

@@ -19,6 +19,7 @@ from polyclock.recipes import unityvideo_released
 from polyclock.train.job import recipe_job
 
 pytest.importorskip("diffusers")
+from test_restricted import archive  # noqa: E402
 from unityvideo_reference import NAMES, Released, by_authors  # noqa: E402
 from wan_folders import CHANNELS, WORDS, pipeline, transformer  # noqa: E402
 
@@ -146,6 +147,9 @@ def test_what_is_wrong_is_named(released: Released, base: Path, tmp_path: Path) 
     refused(r"flow_head.head.weight makes 'head.depth.weight' of shape \(3, 3\)",
             **{"flow_head.head.weight": torch.zeros(3, 3)})  # fmt: skip
     save_file(state, file)
+    loop = archive(tmp_path / "loop.pt", b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.")  # a dict that holds itself alone
+    with pytest.raises(ValueError, match=r"loop\.pt holds no weights by name"):
+        load(loop, base=str(base), **SIZE)
     with pytest.raises(ValueError, match="name the Wan that it was made from with base="):
         load(file)
     with pytest.raises(ValueError, match="is a folder, and so the base itself"):

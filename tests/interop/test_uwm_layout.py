@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import uwm_weights as numbers
+from polyclock.interop import uwm
 from polyclock.interop.uwm_checkpoint import Scaling, Scalings, read_checkpoint
 from polyclock.interop.uwm_layout import inspect, part_of
 
@@ -123,6 +124,7 @@ def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
             lambda s: s | {f"{NET}blocks.0.adaLN_modulation.1.weight": torch.zeros(288, 70)},
             "reads 70 numbers, of which 32 are times: not one picture of 48 is left",
         ),
+        (lambda s: s | {f"{EYE}fc.weight": torch.zeros(0, 512)}, "not one picture of 0 is left"),
         (
             lambda s: s | {f"{NET}blocks.0.adaLN_modulation.1.weight": torch.zeros(288, 225)},
             r"blocks.1.adaLN_modulation.1.weight has shape \(288, 224\); the rest of the file asks for \(288, 225\)",
@@ -200,6 +202,16 @@ def test_a_whole_file(file: tuple[str, Path]) -> None:
     assert (codec.decode(codec.encode(raw)) - raw).abs().max() < 1e-6
     assert list(found.low_dim) == ["cartesian_position", "gripper_position"]
     assert found.low_dim["cartesian_position"].offset.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("change", [{"scale": (0.0,) * 4}, {"scale": (3.0, 3.0, 3.0, 2.0)}, {"shift": (0.1,) * 4}])
+def test_latents_scaled_as_in_no_file_that_exists_are_refused(file: tuple[str, Path], change: dict) -> None:
+    name, path = file
+    sizes, found = numbers.GOLDEN[name], read_checkpoint(path)
+    asked = {"views": sizes.views, "resize": sizes.resize, "crop": sizes.crop, "heads": 4, "state": sizes.low_dim}
+    settled = replace(found.facts, **change).settle(**asked)
+    with pytest.raises(ValueError, match=r"latents are shifted by .* and divided by .*; possible: no shift"):
+        uwm.recipe_of(found, settled, Path("nowhere"), 20.0)
 
 
 def test_a_constant_dimension_of_theirs_has_scale_one() -> None:

@@ -138,6 +138,21 @@ def test_modalities_that_join_begin_as_in_a_new_model(one_file: Folder) -> None:
     assert all(v.shape == x.shape and v.isfinite().all() for v in out.values())
 
 
+def test_blocks_of_an_expert_begin_as_in_a_new_model(one_file: Folder) -> None:
+    """There are as many as the base has, and none of them is in its folder."""
+    base = wan.recipe_of(one_file[1], frames=3)
+    actions = Modality(shape=(4, 2), patch=(1,), rate=10.0)
+    recipe = replace(
+        base, modalities=dict(base.modalities) | {"action": actions}, layout=Layout(Stream("video"), Stream("action")),
+        backbone=replace(base.backbone, experts={"action": 16}),
+    )  # fmt: skip
+    model = wan.empty(recipe)
+    wan.load_weights(model, one_file[1])
+    new = recipe.build().state_dict()
+    assert not any(v.is_meta for v in (*model.parameters(), *model.buffers()))
+    assert all(torch.equal(v, new[n]) for n, v in model.state_dict().items() if "experts" in n or "action" in n)
+
+
 def test_what_stands_beside_is_refused_or_left_out(one_file: Folder, tmp_path: Path) -> None:
     network, folder = one_file
     base = wan.recipe_of(folder, frames=3)

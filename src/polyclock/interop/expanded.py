@@ -10,7 +10,8 @@ The order of the sources and their channels stand in the header of the weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..model import WorldModel
 from ..nn.modulation import LocalModulation, key
 from ..recipe import Recipe
 from . import wan
-from .wan_folder import bytes_of, notes_of, open_weights, read_config, transformer_folder, write_folder
+from .wan_folder import notes_of, open_weights, read_config, transformer_folder
 from .wan_names import Link
 
 NOTE = "sources"  # in the header: {"video": 16, "flow": 16, ...}, in order
@@ -46,33 +47,18 @@ def save(
     Errors: ValueError for another architecture, several streams, what is beside them, by name, or a folder that holds
     something already.
     """
-    folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name another folder")
-    names, limit = fused(model), bytes_of(shard_size)
-    inner, ends = tables(model, names[0], text)
-    state = model.state_dict(keep_vars=True)
-    known = {link.ours for link in inner} | {f"{end}.{key(n)}.{part}" for n in names for end, part in _parts()}
-    beside = [n for n in state.keys() - known if state[n].numel() and not n.startswith("auxiliary.")]
-    if beside:
-        raise ValueError(f"the model has {len(beside)} weights that a Wan transformer has not, such as {min(beside)!r}")
-    channels = {n: int(model.modalities[n].shape[-1] or 0) for n in names}
-    total = sum(channels.values())
+    names = fused(model)
+    inner = inner_of(model, names[0], text)
+    ends = {f"{end}.{key(n)}.{part}" for n in names for end in ("embed", "head") for part in ("weight", "bias")}
+    if beside := wan.beside_of(model, {link.ours for link in inner} | ends):
+        raise ValueError(beside)
+    said = channels(model, names)
+    total = sum(said.values())
     config = wan.config_of(model, names[0], text) | {"in_channels": total, "out_channels": total}
-    whole = {n: v.to(dtype) for n, v in ends_of(model, names).items()}
-
-    def pieces() -> Iterator[dict[str, Tensor]]:
-        yield whole
-        for link in inner:
-            value = state[link.ours].detach().to("cpu", dtype)
-            yield dict(zip(link.theirs, link.write(value, config["patch_size"]), strict=True))
-
-    sizes = {n: v.numel() * v.element_size() for n, v in whole.items()}
-    for link in inner:
-        value = state[link.ours]
-        bits = value.element_size() if dtype is None else torch.empty(0, dtype=dtype).element_size()
-        sizes |= dict.fromkeys(link.theirs, value.numel() * bits // len(link.theirs))
-    write_folder(folder, config, sizes, pieces(), limit, {NOTE: json.dumps(channels)})
+    wan.write(
+        model, folder, inner, config, dtype=dtype, shard_size=shard_size,
+        first=ends_of(model, names), notes={NOTE: json.dumps(said)},
+    )  # fmt: skip
 
 
 def load(
@@ -142,7 +128,7 @@ class Base:
             wan.load_weights(model, self.folder)
             model.begin_copies()
             return
-        have = {n: model.modalities[n].shape[-1] for n in fused(model)}
+        have = channels(model, fused(model))
         if list(have.items()) != list(said.items()):
             raise ValueError(f"{self.folder} has the sources {said}; the model has {have}")
         load_weights(model, self.folder)
@@ -150,8 +136,14 @@ class Base:
 
 def sources_of(path: str | Path) -> dict[str, int] | None:
     """{name: channels} in the order of an expanded folder's channels; None for a folder that says nothing of them."""
-    note = notes_of(transformer_folder(path)).get(NOTE)
-    return None if note is None else dict(json.loads(note))
+    folder = transformer_folder(path)
+    note = notes_of(folder).get(NOTE)
+    if note is None:
+        return None
+    try:
+        return {str(name): int(count) for name, count in json.loads(note).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"the weights in {folder} call their sources {note[:80]!r}, not {{name: channels}}") from None
 
 
 def load_weights(model: WorldModel, path: str | Path, *, text: str = "text") -> None:
@@ -159,18 +151,8 @@ def load_weights(model: WorldModel, path: str | Path, *, text: str = "text") -> 
 
     Errors: ValueError for a weight that is missing, not known or of another shape, by name.
     """
-    folder = transformer_folder(path)
-    names = fused(model)
-    inner, _ = tables(model, names[0], text)
-    weights = open_weights(folder)
-    shapes = weights.shapes()
-    wan.check_names(inner, shapes, folder, also=ENDS)
-    ours = {n: v.shape for n, v in model.state_dict(keep_vars=True).items()}
-    for link, parts in zip(inner, weights.stream(link.theirs for link in inner), strict=True):
-        value = link.read(parts)
-        if ours[link.ours] != value.shape:
-            raise ValueError(f"{link.theirs[0]!r} in {folder} makes {tuple(value.shape)}, not {tuple(ours[link.ours])}")
-        wan.put(model, link.ours, value)
+    names, weights = fused(model), open_weights(transformer_folder(path))
+    wan.fill(model, inner_of(model, names[0], text), weights, also=ENDS)
     ends = next(iter(weights.stream([ENDS])))
     put_ends(model, names, dict(zip(ENDS, ends, strict=True)))
     wan.begin(model)
@@ -182,7 +164,7 @@ def ends_of(model: WorldModel, names: tuple[str, ...]) -> dict[str, Tensor]:
     at = {end: {n: _linear(model, end, n) for n in names} for end in ("embed", "head")}
     convolution = [Link("", ("",), "patch").write(w, patch)[0] for w, _ in at["embed"].values()]
     bias = torch.stack([b for _, b in at["embed"].values()]).sum(0)
-    places = int(torch.tensor(patch).prod())
+    places = math.prod(patch)
     rows = [(w.unflatten(0, (places, -1)), b.unflatten(0, (places, -1))) for w, b in at["head"].values()]
     out = (
         torch.cat(convolution, 1),
@@ -194,19 +176,21 @@ def ends_of(model: WorldModel, names: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def put_ends(model: WorldModel, names: tuple[str, ...], ends: Mapping[str, Tensor]) -> None:
-    """The inverse of `ends_of`; the sum of the biases goes to the first. Errors: ValueError for another size."""
-    patch = model.modalities[names[0]].patch
-    channels = [int(model.modalities[n].shape[-1] or 0) for n in names]
-    places = int(torch.tensor(patch).prod())
+    """The inverse of `ends_of`; the sum of the biases goes to the first.
+
+    Errors: ValueError for one that is missing, or for another size.
+    """
+    patch, said = model.modalities[names[0]].patch, channels(model, names)
+    width = len(model.get_parameter(f"embed.{key(names[0])}.bias"))
+    places, total = math.prod(patch), sum(said.values())
+    shapes = ((width, total, *patch), (width,), (places * total, width), (places * total,))
+    for n, shape in zip(ENDS, shapes, strict=True):
+        have = tuple(ends[n].shape) if n in ends else "nothing"
+        if have != shape:
+            raise ValueError(f"{n!r} is {have}; the model's sources {said} need {shape}")
     enter, bias, leave, last = (ends[n] for n in ENDS)
-    expected = (enter.shape[0], sum(channels), *patch)
-    if enter.shape != expected or len(leave) != places * sum(channels):
-        raise ValueError(
-            f"ends of shapes {tuple(enter.shape)} and {tuple(leave.shape)}; the model's sources "
-            f"{dict(zip(names, channels, strict=True))} need {expected} and {(places * sum(channels), enter.shape[0])}"
-        )
-    inward, outward = enter.split(channels, 1), leave.unflatten(0, (places, -1)).split(channels, 1)
-    outbias = last.unflatten(0, (places, -1)).split(channels, 1)
+    inward, outward = enter.split([*said.values()], 1), leave.unflatten(0, (places, -1)).split([*said.values()], 1)
+    outbias = last.unflatten(0, (places, -1)).split([*said.values()], 1)
     for i, n in enumerate(names):
         wan.put(model, f"embed.{key(n)}.weight", Link("", ("",), "patch").read([inward[i]]))
         wan.put(model, f"embed.{key(n)}.bias", torch.zeros_like(bias) if i else bias)
@@ -228,18 +212,19 @@ def fused(model: WorldModel) -> tuple[str, ...]:
     return names
 
 
-def tables(model: WorldModel, video: str, text: str) -> tuple[list[Link], list[Link]]:
-    """(links of what lies between the ends, links of the ends). Errors: ValueError for another architecture."""
+def channels(model: WorldModel, names: tuple[str, ...]) -> dict[str, int]:
+    """{name: channels} of the sources, in order."""
+    return {n: int(model.modalities[n].shape[-1] or 0) for n in names}
+
+
+def inner_of(model: WorldModel, video: str, text: str) -> list[Link]:
+    """The links of what lies between the ends. Errors: ValueError for another architecture."""
     modulation = model.modulation
     links = wan.table_of(model, video, text)
     assert isinstance(modulation, LocalModulation)
     if len(modulation.time) > 1:
         raise ValueError("a source follows another clock than the video; a Wan transformer has one time for all")
-    return [link for link in links if link.theirs[0] not in ENDS], [link for link in links if link.theirs[0] in ENDS]
-
-
-def _parts() -> list[tuple[str, str]]:
-    return [(end, part) for end in ("embed", "head") for part in ("weight", "bias")]
+    return [link for link in links if link.theirs[0] not in ENDS]
 
 
 def _linear(model: WorldModel, end: str, name: str) -> tuple[Tensor, Tensor]:

@@ -121,8 +121,8 @@ def opened(path: Path, stack: ExitStack) -> Stored:
         except (OSError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} holds no readable safetensors: {error}") from error
     found = read(path)
-    while isinstance(found, Mapping) and len(found) == 1 and isinstance(next(iter(found.values())), Mapping):
-        found = next(iter(found.values()))  # a state dict under a name
+    for _ in range(3):  # a state dict may lie under a name, and that under another
+        found = next(iter(found.values())) if isinstance(found, Mapping) and len(found) == 1 else found
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise ValueError(f"{path} holds no weights by name")
     return Held(found)

@@ -64,7 +64,7 @@ def load(
 def recipe_of(checkpoint: Checkpoint, settled: Settled, autoencoder: Path, rate: float) -> Recipe:
     """The recipe of a checkpoint. Errors: ValueError for latents that are scaled in another way than all that exist."""
     facts = settled.facts
-    if any(facts.shift) or len(set(facts.scale)) > 1:
+    if any(facts.shift) or len(set(facts.scale)) > 1 or not facts.scale[0]:
         raise ValueError(
             f"{checkpoint.path}: latents are shifted by {facts.shift} and divided by {facts.scale}; possible: no "
             "shift, and one number for all channels"

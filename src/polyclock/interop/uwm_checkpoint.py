@@ -31,7 +31,7 @@ class Scaling(Restored):
         values = {n: v for n, v in state.items() if isinstance(v, np.ndarray) and v.ndim == 1 and v.dtype.kind in "fiu"}
         if len(values) < 2 or values["scale"].shape != values["offset"].shape:
             raise ValueError("scale and offset of a normaliser must be vectors of one length")
-        self.scale, self.offset = (np.asarray(values[n], np.float64).copy() for n in ("scale", "offset"))
+        self.scale, self.offset = (np.array(values[n], np.float64) for n in ("scale", "offset"))
         if not np.isfinite([self.scale, self.offset]).all() or (self.scale < 0).any():
             raise ValueError("a normaliser's numbers must be finite and its scale not negative")
 

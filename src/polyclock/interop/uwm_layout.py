@@ -208,7 +208,7 @@ def inspect(state: Mapping[str, Tensor]) -> Facts:
     feature, _ = shape(f"{EYE}fc.weight", 2)
     language = "text" in parts.values()
     left = condition - time - language * feature
-    if left < feature:
+    if not 0 < feature <= left:
         raise ValueError(
             f"{NETWORK}blocks.0.adaLN_modulation.1.weight reads {condition} numbers, of which {time} are times"
             f"{f' and {feature} the sentence' if language else ''}: not one picture of {feature} is left"

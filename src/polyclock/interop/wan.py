@@ -7,7 +7,7 @@ each frame. A model is built without memory for its weights, which are then put 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,16 @@ from ..path import Linear
 from ..pretrained import save_pretrained
 from ..recipe import Recipe
 from ..timesteps import Law, Mixture, Shared, Task
-from .wan_folder import USUAL, backbone_of, bytes_of, open_weights, read_config, transformer_folder, write_folder
+from .wan_folder import (
+    USUAL,
+    Weights,
+    backbone_of,
+    bytes_of,
+    open_weights,
+    read_config,
+    transformer_folder,
+    write_folder,
+)
 from .wan_names import Link, links
 
 TOKENS = 512  # of a text, filled up with zeros
@@ -125,20 +134,35 @@ def load_weights(
     """
     folder = transformer_folder(path)
     read_config(folder)
-    weights = open_weights(folder)
-    table = table_of(model, video, text)
-    check_names(table, weights.shapes(), folder)
+    fill(model, table_of(model, video, text), open_weights(folder), dtype=dtype, device=device)
+    begin(model, device)
+
+
+def fill(
+    model: WorldModel,
+    table: Sequence[Link],
+    weights: Weights,
+    *,
+    also: Sequence[str] = (),
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Put the weights of a folder into `model` by a table, one by one as they are read; the folder has those of `also`
+    besides.
+
+    Errors: ValueError for a weight that is missing, not known or of another shape, by name.
+    """
+    check_names(table, weights.shapes(), weights.folder, also)
     shapes = {n: v.shape for n, v in model.state_dict(keep_vars=True).items()}
     for link, parts in zip(table, weights.stream(link.theirs for link in table), strict=True):
         value = link.read(parts)
-        if link.ours not in shapes or shapes[link.ours] != value.shape:
+        if shapes.get(link.ours) != value.shape:
             have = tuple(shapes[link.ours]) if link.ours in shapes else "nothing"
             raise ValueError(
-                f"{' and '.join(link.theirs)} in {folder} make {link.ours!r} of shape {tuple(value.shape)}; "
+                f"{' and '.join(link.theirs)} in {weights.folder} make {link.ours!r} of shape {tuple(value.shape)}; "
                 f"the model has {have}"
             )
         put(model, link.ours, value, dtype, device)
-    begin(model, device)
 
 
 def table_of(model: WorldModel, video: str = "video", text: str = "text") -> list[Link]:
@@ -161,7 +185,7 @@ def table_of(model: WorldModel, video: str = "video", text: str = "text") -> lis
     return links(backbone.depth, backbone.spec.cross_norm, key(video), key(text), key(time))
 
 
-def check_names(table: list[Link], found: Mapping[str, Any], folder: Path, also: Sequence[str] = ()) -> None:
+def check_names(table: Sequence[Link], found: Mapping[str, Any], folder: Path, also: Sequence[str]) -> None:
     """Errors: names, those of `also` among them, that the folder lacks, or that nothing is known of."""
     known = {name for link in table for name in link.theirs} | set(also)
     ignored = {n for n in found if ".norm_added_q." in n}  # old files have it, and nothing reads it
@@ -179,7 +203,6 @@ def put(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
 ) -> None:
-    """A value in the place of a parameter that has no memory yet; into it where it has."""
     """Give a parameter its values; one without memory gets their dtype, or `dtype`."""
     path, _, last = name.rpartition(".")
     module = model.get_submodule(path)
@@ -192,22 +215,17 @@ def put(
 
 
 def begin(model: WorldModel, device: str | torch.device = "cpu") -> None:
-    """Give what has no memory yet the values of a new model: of the same recipe, with one block instead of all.
-
-    What a modality brings for every block begins at zero.
-    """
+    """Give what has no memory yet the values of a new model: of the same recipe, with one block instead of all where
+    that has them. What a modality brings for every block begins at zero."""
     bare = {n: v for n, v in (*model.named_parameters(), *model.named_buffers()) if v.is_meta}
     if not bare:
         return
     recipe: Recipe = model.recipe  # type: ignore[assignment]
-    new = replace(recipe, backbone=replace(recipe.backbone, depth=1)).build()  # type: ignore[type-var]
-    found = dict((*new.named_parameters(), *new.named_buffers()))
+    found = _values(replace(recipe, backbone=replace(recipe.backbone, depth=1)))  # type: ignore[type-var]
+    if not bare.keys() <= found.keys():  # an expert's blocks are all new
+        found = _values(recipe)
     dtype = model.backbone.table.dtype
     for name, old in bare.items():
-        if name not in found:
-            raise ValueError(
-                f"{name!r} is in no folder of diffusers and not new either; it has no values to begin with"
-            )
         value = found[name].detach()
         if value.shape != old.shape:
             assert not value.any(), f"{name} differs from block to block and begins at something"
@@ -219,6 +237,12 @@ def begin(model: WorldModel, device: str | torch.device = "cpu") -> None:
         else:
             module._buffers[last] = value.to(device)
     model.begin_copies(bare)
+
+
+def _values(recipe: Recipe) -> dict[str, Tensor]:
+    """What a new model begins with, by name."""
+    new = recipe.build()
+    return dict((*new.named_parameters(), *new.named_buffers()))
 
 
 def save(
@@ -238,33 +262,55 @@ def save(
 
     Errors: ValueError for another architecture, what is beside it, by name, or a folder that holds something already.
     """
-    folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name another folder")
-    table, limit = table_of(model, video, text), bytes_of(shard_size)
+    table = table_of(model, video, text)
+    beside = beside_of(model, {link.ours for link in table})
+    if beside and not leave_out:
+        raise ValueError(f"{beside}; leave_out=True writes the rest")
+    write(model, folder, table, config_of(model, video, text), dtype=dtype, shard_size=shard_size)
+
+
+def beside_of(model: WorldModel, known: Set[str]) -> str:
+    """A sentence about the weights that are not among `known`; "" where there are none."""
     state = model.state_dict(keep_vars=True)
     # What only training needs is no part of the network.
-    inside = {n for n in state if state[n].numel() and not n.startswith("auxiliary.")}
-    beside = list(inside - {link.ours for link in table})
-    if beside and not leave_out:
-        raise ValueError(
-            f"the model has {len(beside)} weights that a Wan transformer has not, such as {min(beside)!r}; "
-            "leave_out=True writes the rest"
-        )
-    config = config_of(model, video, text)
-    patch = config["patch_size"]
+    beside = [n for n in state.keys() - known if state[n].numel() and not n.startswith("auxiliary.")]
+    if not beside:
+        return ""
+    return f"the model has {len(beside)} weights that a Wan transformer has not, such as {min(beside)!r}"
+
+
+def write(
+    model: WorldModel,
+    folder: str | Path,
+    table: Sequence[Link],
+    config: Mapping[str, Any],
+    *,
+    dtype: torch.dtype | None,
+    shard_size: str | int,
+    first: Mapping[str, Tensor] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write the weights of a table behind `first`, by diffusers' names, and config.json; `notes` stand in the header.
+
+    Errors: ValueError for a folder that holds something already, or what is no size.
+    """
+    folder, limit = Path(folder), bytes_of(shard_size)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; name another folder")
+    state = model.state_dict(keep_vars=True)
+    begun = {n: v.to(dtype) for n, v in (first or {}).items()}
 
     def pieces() -> Iterator[dict[str, Tensor]]:
+        yield begun
         for link in table:
             value = state[link.ours].detach().to("cpu", dtype)
-            yield dict(zip(link.theirs, link.write(value, patch), strict=True))
+            yield dict(zip(link.theirs, link.write(value, config["patch_size"]), strict=True))
 
-    sizes = {}
+    sizes = {n: v.numel() * v.element_size() for n, v in begun.items()}
     for link in table:
         value = state[link.ours]
-        bits = value.element_size() if dtype is None else torch.empty(0, dtype=dtype).element_size()
-        sizes |= dict.fromkeys(link.theirs, value.numel() * bits // len(link.theirs))
-    write_folder(folder, config, sizes, pieces(), limit)
+        sizes |= dict.fromkeys(link.theirs, value.numel() * (dtype or value.dtype).itemsize // len(link.theirs))
+    write_folder(folder, config, sizes, pieces(), limit, notes)
 
 
 def config_of(model: WorldModel, video: str = "video", text: str = "text") -> dict[str, Any]:

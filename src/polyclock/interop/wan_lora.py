@@ -8,7 +8,7 @@ added to the weight; beside it lie the expanded ends, which no such file holds (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors
@@ -20,7 +20,6 @@ from ..errors import unknown
 from ..model import WorldModel
 from . import expanded
 from .wan_folder import open_weights, transformer_folder
-from .wan_names import Link
 
 FILE, BESIDE = "pytorch_lora_weights.safetensors", "expanded_ends.safetensors"
 PREFIX, DOWN, UP, SCALE = "transformer.", ".lora_A.weight", ".lora_B.weight", ".alpha"
@@ -36,7 +35,7 @@ def save(model: WorldModel, base: str | Path, folder: str | Path, *, rank: int, 
     Errors: ValueError where more than 2 % is left out, or where weights differ that such a file cannot change.
     """
     names = expanded.fused(model)
-    inner, _ = expanded.tables(model, names[0], text)
+    inner = expanded.inner_of(model, names[0], text)
     state = model.state_dict(keep_vars=True)
     out: dict[str, Tensor] = {}
     worst = 0.0
@@ -64,7 +63,7 @@ def save(model: WorldModel, base: str | Path, folder: str | Path, *, rank: int, 
     folder.mkdir(parents=True, exist_ok=True)
     about = json.dumps({f"{PREFIX}r": rank, f"{PREFIX}lora_alpha": rank})
     safetensors.torch.save_file(out, folder / FILE, metadata={"format": "pt", "lora_adapter_metadata": about})
-    channels = json.dumps({n: model.modalities[n].shape[-1] for n in names})
+    channels = json.dumps(expanded.channels(model, names))
     ends = expanded.ends_of(model, names)
     safetensors.torch.save_file(ends, folder / BESIDE, metadata={"format": "pt", expanded.NOTE: channels})
     return worst
@@ -78,29 +77,27 @@ def load(model: WorldModel, path: str | Path, *, scale: float = 1.0, text: str =
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
-    changes = _read(file)
     names = expanded.fused(model)
-    inner, _ = expanded.tables(model, names[0], text)
-    owners = {n.removesuffix(".weight"): (link, i) for link in inner for i, n in enumerate(link.theirs)}
-    added: dict[str, list[tuple[Link, int, Tensor]]] = {}
-    for owner, change in _products(changes, file):
-        if owner not in owners or not _inside(f"{owner}.weight"):
-            raise unknown(f"map in {file}:", owner, owners)
-        link, place = owners[owner]
-        added.setdefault(link.ours, []).append((link, place, change))
-    for name, parts in added.items():
-        value = model.get_parameter(name)
-        for link, place, change in parts:
-            rows = value.detach().chunk(len(link.theirs))[place]
-            if rows.shape != change.shape:
-                raise ValueError(
-                    f"the change of {link.theirs[place]!r} in {file} is {tuple(change.shape)}; needed: "
-                    f"{tuple(rows.shape)}"
-                )
-            rows += (scale * change).to(rows)
+    inner = expanded.inner_of(model, names[0], text)
+    places = {n.removesuffix(".weight"): (link, i) for link in inner for i, n in enumerate(link.theirs) if _inside(n)}
+    changes: list[tuple[Tensor, Tensor, Tensor, float]] = []
+    for owner, down, up, alpha in _changes(file):
+        if owner not in places:
+            raise unknown(f"map in {file}:", owner, places)
+        link, place = places[owner]
+        rows = model.get_parameter(link.ours).detach().chunk(len(link.theirs))[place]
+        fits = down.ndim == up.ndim == 2 and 0 < len(down) == up.shape[1] and (len(up), down.shape[1]) == rows.shape
+        if not fits:
+            raise ValueError(
+                f"the factors of {owner!r} in {file} are {tuple(up.shape)} and {tuple(down.shape)}; their product must "
+                f"be {tuple(rows.shape)}"
+            )
+        changes.append((rows, down, up, scale if alpha is None else scale * alpha / len(down)))
     ends = file.parent / BESIDE
     if ends.is_file():
-        expanded.put_ends(model, names, _read(ends))
+        expanded.put_ends(model, names, _read(ends)[0])
+    for rows, down, up, often in changes:
+        rows.copy_(rows.float() + (often * (up.float() @ down.float())).to(rows.device))
 
 
 def _inside(name: str) -> bool:
@@ -116,35 +113,36 @@ def _factors(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     return (root[:, None] * v[:rank]).contiguous(), (u[:, :rank] * root).contiguous(), left
 
 
-def _products(changes: Mapping[str, Tensor], file: Path) -> Iterator[tuple[str, Tensor]]:
-    """(name of the map, what is added to its weight), from factors with or without an alpha."""
-    for name in (n for n in changes if n.endswith(DOWN)):
-        owner = name.removesuffix(DOWN)
-        if owner + UP not in changes:
-            raise ValueError(f"{file} has {name!r}, but not {owner + UP!r}")
-        down, up = changes[name].float(), changes[owner + UP].float()
-        alpha = changes.get(owner + SCALE)
-        share = 1.0 if alpha is None else float(alpha) / len(down)
-        yield owner.removeprefix(PREFIX), share * (up @ down)
-    for name in changes:
+def _changes(file: Path) -> Iterator[tuple[str, Tensor, Tensor, float | None]]:
+    """(name of the map, lora_A, lora_B, alpha if there is one) for each map in a file.
+
+    Errors: ValueError for a name that is not known, a factor without the other, or changes that count in another way.
+    """
+    values, notes = _read(file)
+    try:
+        about = dict(json.loads(notes.get("lora_adapter_metadata", "{}")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} has a damaged header: {error}") from error
+    for setting in ("use_rslora", "use_dora", "alpha_pattern"):
+        if about.get(PREFIX + setting):
+            raise ValueError(f"{file} has {setting}={about[PREFIX + setting]!r}; possible: plain LoRA with one alpha")
+    factors = [n for n in values if n.endswith((DOWN, UP))]
+    for name in values:
         if not name.endswith((DOWN, UP, SCALE)):
-            raise unknown(f"weight in {file}:", name, _ends_like(changes))
+            raise unknown(f"weight in {file}:", name, factors)
+    for owner in dict.fromkeys(n.removesuffix(DOWN).removesuffix(UP) for n in factors):
+        for part in (DOWN, UP):
+            if owner + part not in values:
+                raise ValueError(f"{file} has a factor of {owner!r}, but not {owner + part!r}")
+        alpha = values.get(owner + SCALE, about.get(f"{PREFIX}lora_alpha"))
+        said = None if alpha is None else float(alpha)
+        yield owner.removeprefix(PREFIX), values[owner + DOWN], values[owner + UP], said
 
 
-def _ends_like(changes: Mapping[str, Tensor]) -> Sequence[str]:
-    return [n for n in changes if n.endswith((DOWN, UP))]
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """Errors: ValueError for a file that is not there or damaged. lora_alpha of the header counts like an alpha."""
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header. Errors: ValueError for a file that is not there or damaged."""
     try:
         with safetensors.safe_open(file, framework="pt") as found:
-            values = {n: found.get_tensor(n) for n in found.keys()}  # noqa: SIM118
-            about = json.loads((found.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            return {n: found.get_tensor(n) for n in found.keys()}, dict(found.metadata() or {})  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{file} holds no readable safetensors: {error}") from error
-    alpha = about.get(f"{PREFIX}lora_alpha")
-    if alpha is not None:
-        for name in [n for n in values if n.endswith(DOWN)]:
-            values.setdefault(name.removesuffix(DOWN) + SCALE, torch.tensor(float(alpha)))
-    return values
