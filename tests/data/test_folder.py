@@ -40,6 +40,14 @@ TABLE = [
 ]
 
 
+def test_columns_may_lie_in_one_file(clips: Path) -> None:
+    np.savez(clips / "clips/all.npz", action=np.zeros((12, 2)), state=np.ones((12, 3)))
+    (clips / "table.csv").write_text("video,action,state\nclips/a.mp4,clips/all.npz,clips/all.npz\n")
+    dataset = open_dataset(clips / "table.csv")
+    assert (dataset.facts.columns["action"], dataset.facts.columns["state"]) == ((2,), (3,))
+    assert dataset.read(0, "action", [1]).tolist() == [[0, 0]] and dataset.read(0, "state", [1]).tolist() == [[1, 1, 1]]
+
+
 def test_a_caption_may_hold_marks_that_end_lines_elsewhere(clips: Path) -> None:
     caption = "one\u2028two\x85three"
     line = json.dumps({"video": "clips/a.mp4", "prompt": caption}, ensure_ascii=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import av.container
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from .recent import Recent
 from .source import rational
 
 # Area averaging without the short cuts that depend on the processor or share chroma between two output columns.
@@ -34,7 +35,7 @@ AREA = (
     | Interpolation.FULL_CHR_H_INP
 )
 OPEN = 24  # decoders kept open and idle
-INDEXED = 4096  # files whose index is kept
+INDICES = 256 * 2**20  # bytes of files' indices that are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,11 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    @property
+    def nbytes(self) -> int:
+        """In memory, about."""
+        return 2048 + self.pts.nbytes + 5 * self.starts.nbytes
 
     def seconds(self, rank: int) -> float:
         return float(int(self.pts[rank]) * self.tick)
@@ -272,7 +278,7 @@ class _Shelf:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.indices: OrderedDict[tuple, Pictures] = OrderedDict()
+        self.indices: Recent[Pictures] = Recent(INDICES)
         self.idle: list[_Reel] = []
 
     def pictures(self, path: str) -> Pictures:
@@ -280,17 +286,7 @@ class _Shelf:
             stat = os.stat(path)
         except OSError:
             raise ValueError(f"{path} is not there") from None
-        key = (path, stat.st_size, stat.st_mtime_ns)
-        with self.lock:
-            if key in self.indices:
-                self.indices.move_to_end(key)
-                return self.indices[key]
-        found = _scan(path)
-        with self.lock:
-            found = self.indices.setdefault(key, found)
-            while len(self.indices) > INDEXED:
-                self.indices.popitem(last=False)
-        return found
+        return self.indices.get((path, stat.st_size, stat.st_mtime_ns), lambda: _scan(path))
 
     @contextmanager
     def reel(self, pictures: Pictures) -> Iterator[_Reel]:

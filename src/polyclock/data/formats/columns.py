@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 
+from ..recent import Recent
 from ..video import AREA, nearest
 
 BUDGET = 512 * 2**20
 
 
 class Columns:
-    """Whole columns of parquet files; those used longest ago are let go when `budget` bytes are exceeded."""
+    """Whole columns of parquet files, those used lately kept in memory."""
 
-    def __init__(self, budget: int = BUDGET) -> None:
-        self.budget = budget
-        self.lock = threading.Lock()
-        self.kept: OrderedDict[tuple, tuple[Any, int]] = OrderedDict()
-
-    def _get(self, key: tuple, make: Callable[[], Any]) -> Any:
-        with self.lock:
-            if key in self.kept:
-                self.kept.move_to_end(key)
-                return self.kept[key][0]
-        value = make()
-        with self.lock:
-            self.kept[key] = (value, int(value.nbytes))
-            total = sum(size for _, size in self.kept.values())
-            while total > self.budget and len(self.kept) > 1:
-                total -= self.kept.popitem(last=False)[1][1]
-        return value
+    def __init__(self) -> None:
+        self._recent: Recent[Any] = Recent(BUDGET)
 
     def stored(self, path: Path, key: str) -> pa.ChunkedArray:
         """The column as it is stored; ValueError naming the file where it cannot be read."""
-        return self._get((str(path), key), lambda: read_table(path, [key]).column(key))
+        return self._recent.get((str(path), key), lambda: read_table(path, [key]).column(key))
 
     def array(self, path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
         """(rows, *shape); floating numbers as float32."""
@@ -53,7 +37,7 @@ class Columns:
         def read() -> np.ndarray:
             return to_array(read_table(path, [key]).column(key), shape, f"{path}, column {key}")
 
-        return self._get((str(path), key, shape), read)
+        return self._recent.get((str(path), key, shape), read)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

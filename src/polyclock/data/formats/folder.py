@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import unknown
+from ..recent import Recent
 from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
 from ..video import Pictures, pictures_of, read_frames
 from .options import Options
@@ -25,6 +25,7 @@ from .recordings import fitted
 ARRAY_SUFFIXES = (".npy", ".npz")
 ALIAS = "observation.images."
 OPTIONS = ("fps", "frames")
+BUDGET = 512 * 2**20  # bytes of arrays that are kept
 CAPTION = "task"
 LISTS = ("video.txt", "videos.txt")  # a file name a line; their captions stand in prompt.txt or prompts.txt beside
 
@@ -111,8 +112,7 @@ class Clips(Subsets):
     def __init__(self, name: Path, root: Path, rows: Sequence[dict], options: Options = Options()) -> None:
         self.path, self.name, self.root = name, name.name, root
         self._files: dict[int, dict[str, Path]] = {}
-        self._lock = threading.Lock()
-        self._arrays: dict[Path, np.ndarray] = {}
+        self._recent: Recent[np.ndarray] = Recent(BUDGET)
         self._lacking = False  # whether it was said that a modality has one picture less
         self.notes: list[str] = []
         self._texts: dict[int, dict[str, str]] = {}
@@ -304,9 +304,9 @@ class Clips(Subsets):
 
     def _array(self, episode: int, key: str, path: Path) -> np.ndarray:
         """(length, *S): the array in a file, float32 if it holds floating numbers; a scalar a frame becomes (n, 1)."""
-        with self._lock:
-            if path in self._arrays:
-                return self._arrays[path]
+        return self._recent.get((path, key), lambda: self._load(episode, key, path))
+
+    def _load(self, episode: int, key: str, path: Path) -> np.ndarray:
         try:
             stored = np.load(path, allow_pickle=False)
             if isinstance(stored, np.lib.npyio.NpzFile):
@@ -325,10 +325,7 @@ class Clips(Subsets):
                 f"{path} holds {stored.dtype} {stored.shape}; expected numbers, one row for each of {count} pictures"
             )
         array = stored.astype(np.float32) if stored.dtype.kind == "f" else stored
-        array = array[:, None] if array.ndim == 1 else array
-        with self._lock:
-            self._arrays[path] = array
-        return array
+        return array[:, None] if array.ndim == 1 else array
 
 
 def _plain(key: str) -> str:

@@ -6,11 +6,9 @@ import hashlib
 import itertools
 import json
 import math
-import threading
 import warnings
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +19,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import missing
+from ..recent import Recent
 from ..source import Episode, UntidyData
 from .options import Options
 from .recordings import is_picture, named
@@ -169,8 +168,7 @@ class Buffer:
         self.fps: float | None = None
         self.notes: list[str] = []
         self.files = Files(root)
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._recent: Recent[np.ndarray] = Recent(BUDGET)
         self._told: set[str] = set()
         if self.files.read("zarr.json") is not None:
             raise ValueError(f"{root} is of zarr format 3; replay buffers are read in format 2")
@@ -272,18 +270,9 @@ class Buffer:
     def _chunk(self, grid: Grid, place: tuple[int, ...]) -> np.ndarray:
         """One chunk, kept in memory where it holds several frames."""
         name = grid.file(place)
-        with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
-        chunk = self._decode(grid, name)
-        if grid.chunks[0] > 1:
-            with self._lock:
-                self._kept[name] = chunk
-                total = sum(c.nbytes for c in self._kept.values())
-                while total > BUDGET and len(self._kept) > 1:
-                    total -= self._kept.popitem(last=False)[1].nbytes
-        return chunk
+        if grid.chunks[0] == 1:
+            return self._decode(grid, name)
+        return self._recent.get(name, lambda: self._decode(grid, name))
 
     def _decode(self, grid: Grid, name: str) -> np.ndarray:
         stored: Any = self.files.read(name)
