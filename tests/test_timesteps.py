@@ -183,6 +183,9 @@ def test_patterns_say_which_queries_were_trained(table, expected):
         (lambda: recipe(law=Task("acton | video")), "Did you mean 'action'"),
         (lambda: recipe(law=Drop(("vdeo",), 0.1, Shared())), "Did you mean 'video'"),
         (lambda: recipe(law=Task("action[k:j] |")), "2 free names"),
+        (lambda: Drop(("video",), 1.5, Shared()), r"Drop\(p=1.5\): p must lie in \[0, 1\]"),
+        (lambda: Without(("video",), -0.1, Shared()), r"Without\(p=-0.1\)"),
+        (lambda: recipe(law=Without(tuple(MODALITIES), 0.1, Shared())), "no tokens at all"),
     ],
 )
 def test_faults_are_named(law, message):

@@ -123,13 +123,18 @@ class Independent(Anyone):
     ends: float = 0.1
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        t: dict[str, Tensor] = {}
-        learn: dict[str, Tensor] = {}
+        draw = Draw({}, {})
         for clock, names in clocks(presence.modalities).items():
-            time, taught = with_ends(dice.uniform(f"t.{clock}", 1), self.density, self.ends)
-            t |= {n: time.expand(-1, presence.modalities[n].frames) for n in names}
-            learn |= {n: taught.expand(-1, presence.modalities[n].frames) for n in names}
-        return Draw(t, learn)
+            frames = {n: presence.modalities[n].frames for n in names}
+            count = self._count(clock, set(frames.values()))
+            time, taught = with_ends(dice.uniform(f"t.{clock}", count), self.density, self.ends)
+            draw.t.update({n: time.expand(-1, f) for n, f in frames.items()})
+            draw.learn.update({n: taught.expand(-1, f) for n, f in frames.items()})
+        return draw
+
+    def _count(self, clock: str, frames: set[int]) -> int:
+        """How many times a clock draws whose modalities have so many frames."""
+        return 1
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         allowed = {n: (ALL,) * m.frames for n, m in modalities.items()}
@@ -138,25 +143,16 @@ class Independent(Anyone):
 
 
 @dataclass(frozen=True)
-class PerFrame(Anyone):
-    """Every frame of every clock draws its own time (diffusion forcing): any span of any modality can be asked for."""
+class PerFrame(Independent):
+    """Every frame of every clock draws its own time (diffusion forcing): any span of any modality can be asked for.
 
-    density: Density = Uniform()
-    ends: float = 0.1
+    Errors: ValueError for modalities of one clock that have different numbers of frames.
+    """
 
-    def __call__(self, presence: Presence, dice: Dice) -> Draw:
-        t: dict[str, Tensor] = {}
-        learn: dict[str, Tensor] = {}
-        for clock, names in clocks(presence.modalities).items():
-            frames = {presence.modalities[n].frames for n in names}
-            if len(frames) > 1:
-                raise ValueError(
-                    f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}"
-                )
-            time, taught = with_ends(dice.uniform(f"t.{clock}", frames.pop()), self.density, self.ends)
-            t |= dict.fromkeys(names, time)
-            learn |= dict.fromkeys(names, taught)
-        return Draw(t, learn)
+    def _count(self, clock: str, frames: set[int]) -> int:
+        if len(frames) > 1:
+            raise ValueError(f"PerFrame: modalities on clock {clock!r} have different frame counts {sorted(frames)}")
+        return next(iter(frames))
 
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         return [Pattern("any frames wanted, given or neither", {n: (ALL,) * m.frames for n, m in modalities.items()})]
@@ -254,9 +250,8 @@ class Task:
     def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
         if any(m.shape[0] is None for m in modalities.values()):  # spans mean nothing yet; each call looks again
             return [Pattern(self.query, dict.fromkeys(modalities, ()))]
-        table = self._bindings(modalities, conditions)
-        exact = [{n: tuple(frozenset({r}) for r in roles) for n, roles in row.items()} for row in table]
-        return [Pattern(self.query, allowed) for allowed in exact]
+        rows = self._bindings(modalities, conditions)
+        return [Pattern(self.query, {n: tuple(frozenset({r}) for r in f) for n, f in row.items()}) for row in rows]
 
     def _bindings(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Roles]:
         query = Query.parse(self.query)
@@ -276,11 +271,16 @@ class Task:
 
 
 class Less:
-    """A law of another law, in which a sample may be told less of `names`: they then have the role `role`."""
+    """A law of another law, in which with probability `p` a sample is told less of `names`: they have the `role`."""
 
     role: ClassVar[Role]
     names: tuple[str, ...]
+    p: float
     law: Law
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"{type(self).__name__}(p={self.p}): p must lie in [0, 1]")
 
     def answers(self, presence: Presence) -> Tensor:
         return self.law.answers(presence)
@@ -330,9 +330,10 @@ class Without(Less):
     p: float
     law: Law
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.p < 1:
-            raise ValueError(f"Without(p={self.p}): p must lie in [0, 1)")
+    def patterns(self, modalities: Mapping[str, Modality], conditions: Mapping[str, Condition]) -> list[Pattern]:
+        if set(modalities) <= set(self.names):
+            raise ValueError("Without names every modality, so a sample may be left with no tokens at all; spare one")
+        return super().patterns(modalities, conditions)
 
     def __call__(self, presence: Presence, dice: Dice) -> Draw:
         draw = self.law(presence, dice)
