@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from ...codecs.codec import Shape
 from ...errors import unknown
 from ..source import Episode, Facts, Subsets, UntidyData, chosen, rational
-from ..video import AREA, nearest
+from ..video import resized
 from .options import Options, Part
 
 PICTURES = "observation.images."
@@ -207,21 +206,9 @@ class Recordings(Subsets):
 
 def fitted(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(n, H, W, C) -> (n, *size, C): colour and gray averaged over area as in videos, else the nearest pixel."""
-    channels = pictures.shape[-1]
-    if pictures.dtype != np.uint8 or channels not in (1, 3):
-        return (
-            np.stack([nearest(p, size) for p in pictures])
-            if len(pictures)
-            else np.empty((0, *size, channels), pictures.dtype)
-        )
-    scaler, form = VideoReformatter(), "gray" if channels == 1 else "rgb24"
-    out = np.empty((len(pictures), *size, channels), np.uint8)
-    for row, picture in zip(out, pictures, strict=True):
-        plain = np.ascontiguousarray(picture[..., 0] if channels == 1 else picture)
-        frame = av.VideoFrame.from_ndarray(plain, form)
-        made = scaler.reformat(frame, size[1], size[0], form, interpolation=AREA, threads=1)
-        row[:] = made.to_ndarray().reshape(*size, channels)
-    return out
+    scaler = VideoReformatter()
+    made = [resized(picture, size, scaler) for picture in pictures]
+    return np.stack(made) if made else np.empty((0, *size, pictures.shape[-1]), pictures.dtype)
 
 
 def named(key: str, picture: bool) -> str:

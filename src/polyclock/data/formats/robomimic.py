@@ -186,7 +186,7 @@ class Demonstrations:
                 rows = array[_selection(frames)]
             except (OSError, KeyError, RuntimeError) as error:
                 raise ValueError(f"{where}, frames {_few(frames)} cannot be read: {error}") from None
-        return rows.reshape(len(frames), -1) if rows.ndim == 1 else rows
+        return rows[:, None] if rows.ndim == 1 else rows
 
     def _agree(self, array: Any, where: str, path: Path, length: int) -> None:
         """Errors: the array is not of numbers, not in this file, or not of the demonstration's length."""

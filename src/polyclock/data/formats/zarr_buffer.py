@@ -244,7 +244,7 @@ class Buffer:
             if odd:
                 raise ValueError(f"{self.root}: {grid.name}, frame {odd[0]}: a picture holds numbers outside 0 to 255")
             rows = np.rint(rows).astype(np.uint8)
-        return rows.reshape(len(frames), -1) if rows.ndim == 1 else rows
+        return rows[:, None] if rows.ndim == 1 else rows
 
     def _array(self, grid: Grid) -> np.ndarray:
         return self._take(grid, np.arange(grid.shape[0]))
