@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyclock.evaluate import dense
+from polyclock.evaluate.kinds import iou_of
 
 
 def depth(*rows: list[float]) -> Tensor:
@@ -90,7 +91,6 @@ def test_flow_by_hand() -> None:
     assert found["epe"].item() == pytest.approx((5 + 2 + 4) / 3)
     assert found["epe_moving"].item() == pytest.approx(3)
     assert found["fl"].item() == pytest.approx(1 / 3)  # 4 px of 100 is below 5 %
-    assert dense.flow_errors(guess, true, occluded=True)["epe"].item() == pytest.approx((11 + math.sqrt(50)) / 4)
     still = dense.flow_errors(guess[..., :1, :], true[..., :1, :])
     assert still["epe_moving"].isnan().all() and still["epe"].item() == 5
 
@@ -101,12 +101,11 @@ def test_iou_is_pooled_over_the_data_set() -> None:
     true[0, ..., 1] = torch.tensor([[1, 1], [0, 0]])
     guess[0, ..., 1] = torch.tensor([[1, 0], [0, 7]])
     guess[1, ..., 0] = 5  # instances do not matter
-    both, either = dense.class_counts(guess, true, 3)
-    assert both.tolist() == [[1, 1, 0], [4, 0, 0]] and either.tolist() == [[3, 2, 0], [4, 0, 0]]
-    assert dense.class_iou(both, either)[:2].tolist() == [5 / 7, 0.5]
-    assert dense.mean_iou(both, either) == pytest.approx((5 / 7 + 0.5) / 2)
-    only = dense.class_counts(guess, true, (1,))
-    assert dense.mean_iou(*only) == 0.5 and math.isnan(dense.mean_iou(*dense.class_counts(guess, true, (9,))))
+    counts = dense.class_counts(guess, true, 3)
+    assert counts.tolist() == [[1, 1, 0, 3, 2, 0], [4, 0, 0, 4, 0, 0]]
+    assert iou_of(counts.sum(0).numpy()) == pytest.approx((5 / 7 + 0.5) / 2), "of the third class there is nothing"
+    one, none = (iou_of(dense.class_counts(guess, true, (c,)).sum(0).numpy()) for c in (1, 9))
+    assert one == 0.5 and math.isnan(none)
 
 
 def test_joints_by_hand() -> None:
@@ -115,7 +114,6 @@ def test_joints_by_hand() -> None:
     found = dense.keypoint_errors(guess, true)  # the box is 20 x 40 px: within 4 px
     assert found["pck"].item() == pytest.approx(1 / 3)
     assert found["joint_error"].item() == pytest.approx(4)
-    assert dense.keypoint_errors(guess, true, of="picture", size=(48, 64))["pck"].item() == pytest.approx(2 / 3)
     lone = dense.keypoint_errors(guess[:, :, :1], true[:, :, :1])
     assert lone["pck"].isnan().all() and lone["joint_error"].item() == 3
 
@@ -138,23 +136,6 @@ def test_surface_by_hand() -> None:
     assert found["uv_error"].item() == pytest.approx(0.5)
 
 
-def test_frames_that_do_not_count_do_not_count() -> None:
-    torch.manual_seed(0)
-    valid = torch.tensor([[True, False], [True, True]])
-    for measure, shape in (
-        (dense.depth_errors, (2, 2, 4, 4, 1)),
-        (dense.flow_errors, (2, 2, 4, 4, 3)),
-        (dense.keypoint_errors, (2, 2, 5, 3)),
-        (dense.surface_errors, (2, 2, 4, 4, 3)),
-    ):
-        true, guess = torch.rand(shape).round(decimals=1) * 4, torch.rand(shape).round(decimals=1) * 4
-        true[..., 2:], guess[..., 2:] = 0.0 if measure is dense.flow_errors else 1.0, 1.0
-        masked, first = measure(guess, true, valid=valid), measure(guess[:1, :1], true[:1, :1])
-        for name, value in masked.items():
-            torch.testing.assert_close(value[:1], first[name], equal_nan=True)
-            torch.testing.assert_close(value[1:], measure(guess[1:], true[1:])[name], equal_nan=True)
-
-
 def test_the_truth_has_no_error() -> None:
     torch.manual_seed(0)
     maps = torch.randint(1, 9, (2, 2, 4, 4, 3)).float()
@@ -162,7 +143,8 @@ def test_the_truth_has_no_error() -> None:
     assert dense.depth_errors(maps[..., :1], maps[..., :1])["delta"].tolist() == [1, 1]
     assert dense.flow_errors(maps, maps)["epe"].tolist() == [0, 0]
     assert dense.surface_errors(maps, maps)["part_accuracy"].tolist() == [1, 1]
-    assert dense.mean_iou(*dense.class_counts(maps[..., :2].int(), maps[..., :2].int(), 9)) == 1
+    masks = maps[..., :2].int()
+    assert iou_of(dense.class_counts(masks, masks, 9).sum(0).numpy()) == 1
 
 
 def test_mistakes() -> None:
@@ -174,9 +156,5 @@ def test_mistakes() -> None:
         dense.depth_errors(depth([1.0], [math.nan]), depth([1.0], [1.0]))
     with pytest.raises(ValueError, match="the true one"):
         dense.depth_errors(depth([1.0]), depth([1.0, 2.0]))
-    with pytest.raises(ValueError, match="needed with of='picture'"):
-        dense.keypoint_errors(figure((0, 0, 1)), figure((0, 0, 1)), of="picture")
-    with pytest.raises(ValueError, match=r"needed: \(B, T\) = \(1, 1\)"):
-        dense.depth_errors(depth([1.0]), depth([1.0]), valid=torch.ones(1, 2))
     with pytest.raises(ValueError, match="at least one class"):
         dense.class_counts(torch.zeros(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1, 2), 0)

@@ -103,7 +103,7 @@ def test_what_has_no_measure_is_said_and_breaks_nothing(monkeypatch) -> None:
         "depth: its codec keeps relative depth, so each frame is fitted to the truth (scale and shift) before it is "
         "measured, baselines too",
         "flow: its codec does not bring back the scale, so there is no epe or epe_moving or fl",
-        "segmentation: the data set names no classes, so there is no miou",
+        "segmentation: the data set names no classes, so there is no miou or map",
     ):
         assert note in found["notes"]
     show(found, Console(file=StringIO()))

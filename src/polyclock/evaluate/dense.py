@@ -1,8 +1,8 @@
 """Errors of dense predictions on raw values: depth, flow, segmentation, skeleton, surface; one number per sample.
 
-Every function takes raw values as a data set gives them, (B, T, ...), prediction first, and `valid` (B, T) bool: False
-for frames that do not count (default: all count). It returns (B,) float64 pooled over the pixels or joints of a
-sample's whole clip; NaN stands for a sample in which nothing counts. All refuse predictions that are not finite.
+Every function takes raw values as a data set gives them, (B, T, ...), prediction first. It returns (B,) float64 pooled
+over the pixels or joints of a sample's whole clip; NaN stands for a sample in which nothing counts. All refuse
+predictions that are not finite.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ Alignment = Literal["none", "scale", "scale and shift", "inverse"]
 ALIGNMENTS = ("none", "scale", "scale and shift", "inverse")
 DELTA = 1.25
 MOVING = 0.5  # px: what moves less counts as still
+OUTLIER = (3.0, 0.05)  # px, and of the true length: flow that is off by more than both is wrong (KITTI 2015)
+NEAR = 0.1  # of the larger side of a figure's box: within that a joint is found
 
 
 def depth_errors(
     predicted: Tensor,
     true: Tensor,
     align: Alignment = "none",
-    valid: Tensor | None = None,
     framewise: bool = False,
 ) -> dict[str, Tensor]:
     """Depth (B, T, H, W, 1), 0 = unknown, -> {"absrel", "rmse", "delta"}, each (B,) float64.
@@ -43,9 +44,9 @@ def depth_errors(
     """
     if align not in ALIGNMENTS:
         raise unknown("alignment", align, ALIGNMENTS)
-    p, d, counts = _pair("depth", predicted, true, 5, 1, valid)
+    p, d = _pair("depth", predicted, true, 5, 1)
     p, d = p[..., 0].flatten(1), torch.nan_to_num(d[..., 0].flatten(1), posinf=0.0)
-    known = counts.flatten(1) & (d > 0)
+    known = d > 0
     told = known & (p > 0)
     rows = (p.shape[0] * predicted.shape[1], -1) if framewise and p.numel() else p.shape
     fitted = _aligned(p.reshape(rows), d.reshape(rows), told.reshape(rows), align).reshape(p.shape)
@@ -59,25 +60,18 @@ def depth_errors(
     }
 
 
-def flow_errors(
-    predicted: Tensor,
-    true: Tensor,
-    occluded: bool = False,
-    outlier: tuple[float, float] = (3.0, 0.05),
-    valid: Tensor | None = None,
-) -> dict[str, Tensor]:
+def flow_errors(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     """Flow (B, T, H, W, 3) = u, v px, occluded 0 / 1 -> {"epe", "epe_moving", "fl"}, each (B,) float64.
 
     epe = mean length of the difference in px; epe_moving = the same over pixels whose true flow is longer than
-    0.5 px; fl = share of pixels whose error is above outlier[0] px and above outlier[1] of the true length (KITTI
-    2015). Pixels that the truth calls occluded count only with `occluded=True`; what the prediction says about
-    occlusion does not matter.
+    0.5 px; fl = share of pixels whose error is above 3 px and above 5 % of the true length (KITTI 2015). Pixels that
+    the truth calls occluded do not count; what the prediction says about occlusion does not matter.
     """
-    p, d, counts = _pair("flow", predicted, true, 5, 3, valid)
-    counts = counts & ((d[..., 2] <= 0.5) | occluded)
+    p, d = _pair("flow", predicted, true, 5, 3)
+    counts = d[..., 2] <= 0.5
     length = d[..., :2].norm(dim=-1)
     off = (p[..., :2] - d[..., :2]).norm(dim=-1)
-    wrong = (off > outlier[0]) & (off > outlier[1] * length)
+    wrong = (off > OUTLIER[0]) & (off > OUTLIER[1] * length)
     return {
         "epe": _mean(off, counts),
         "epe_moving": _mean(off, counts & (length > MOVING)),
@@ -85,100 +79,60 @@ def flow_errors(
     }
 
 
-def class_counts(
-    predicted: Tensor, true: Tensor, classes: int | Sequence[int], valid: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Segmentation (B, T, H, W, 2) = instance, class -> pixels of intersection and of union, each (B, classes) int64.
+def class_counts(predicted: Tensor, true: Tensor, classes: int | Sequence[int]) -> Tensor:
+    """Segmentation (B, T, H, W, 2) = instance, class -> (B, 2 classes) float64: pixels of intersection, then of union.
 
     `classes` are the class ids that are asked about, or their number: 0 .. classes - 1. A pixel of any other id
-    belongs to none of them. See `mean_iou` for the number over a data set.
+    belongs to none of them. Of the sum over all samples `kinds.iou_of` makes the mean IoU.
     """
-    p, d, counts = _pair("segmentation", predicted, true, 5, 2, valid)
-    p, d, counts = p[..., 1].flatten(1), d[..., 1].flatten(1), counts.flatten(1)
-    both, either = [], []
-    for number in range(classes) if isinstance(classes, int) else classes:
-        said, is_so = (p == number) & counts, (d == number) & counts
-        both.append((said & is_so).sum(1))
-        either.append((said | is_so).sum(1))
-    if not both:
+    p, d = (v[..., 1].flatten(1) for v in _pair("segmentation", predicted, true, 5, 2))
+    numbers = range(classes) if isinstance(classes, int) else classes
+    if not len(numbers):
         raise ValueError(f"classes={classes}: at least one class is needed")
-    return torch.stack(both, 1), torch.stack(either, 1)
+    both = [((p == number) & (d == number)).sum(1) for number in numbers]
+    either = [((p == number) | (d == number)).sum(1) for number in numbers]
+    return torch.stack(both + either, 1).double()
 
 
-def class_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Counts (B, classes) of a whole data set -> (classes,) float64 sum of intersections / sum of unions; NaN where
-    neither truth nor prediction ever has the class."""
-    return intersection.sum(0).double() / union.sum(0).double()
-
-
-def mean_iou(intersection: Tensor, union: Tensor) -> float:
-    """Counts (B, classes) of a whole data set -> mean of `class_iou` over the classes that occur; NaN if none does.
-
-    Counts are summed over all samples first: a class that fills three pixels of one sample weighs no more there than
-    it should. For one sample's number hand over its own row, counts[j : j + 1].
-    """
-    return float(class_iou(intersection, union).nanmean())
-
-
-def keypoint_errors(
-    predicted: Tensor,
-    true: Tensor,
-    share: float = 0.1,
-    of: Literal["box", "picture"] = "box",
-    size: tuple[int, int] | None = None,
-    joints: int | None = None,
-    valid: Tensor | None = None,
-) -> dict[str, Tensor]:
+def keypoint_errors(predicted: Tensor, true: Tensor, joints: int | None = None) -> dict[str, Tensor]:
     """Skeletons (B, T, K, 3) = x, y px, visibility -> {"pck", "joint_error"}, each (B,) float64.
 
-    pck = share of the truly visible joints (visibility > 0) whose prediction is visible too and lies within
-    `share` times a length; joint_error = mean distance in px over truly visible joints that the prediction has.
+    pck = share of the truly visible joints (visibility > 0) whose prediction is visible too and lies within 0.1 times
+    the larger side of the bounding box of the figure's truly visible joints in that frame; a figure with fewer than two
+    of them, or all in one place, is left out. joint_error = mean distance in px over truly visible joints that the
+    prediction has.
 
-    of      that length: "box", the larger side of the bounding box of the figure's truly visible joints in that
-            frame (a figure with fewer than two of them, or all in one place, is left out of pck); "picture", the
-            larger of `size` = (H, W) px
-    joints  joints of one figure, where K holds several figures one after the other; None: all K are one figure
+    joints: of one figure, where K holds several figures one after the other; None: all K are one figure.
     """
-    if of not in ("box", "picture"):
-        raise unknown("length", of, ("box", "picture"))
-    if (of == "picture") != (size is not None):
-        raise ValueError(f"of={of!r} with size={size}; size=(H, W) is needed with of='picture', and only there")
-    p, d, counts = _pair("skeleton", predicted, true, 4, 3, valid)
+    p, d = _pair("skeleton", predicted, true, 4, 3)
     figure = joints or d.shape[2]
     if d.shape[2] % figure:
         raise ValueError(f"joints={joints} does not divide the {d.shape[2]} points of the skeleton")
-    p, d, counts = (v.unflatten(2, (-1, figure)) for v in (p, d, counts))
-    seen = counts & (d[..., 2] > 0)
+    p, d = (v.unflatten(2, (-1, figure)) for v in (p, d))
+    seen, told = d[..., 2] > 0, p[..., 2] > 0
     off = (p[..., :2] - d[..., :2]).norm(dim=-1)
-    told = p[..., 2] > 0
-    if of == "box":
-        far = torch.where(seen[..., None], d[..., :2], torch.full_like(d[..., :2], -torch.inf)).amax(-2)
-        near = torch.where(seen[..., None], d[..., :2], torch.full_like(d[..., :2], torch.inf)).amin(-2)
-        length = (far - near).amax(-1, keepdim=True).clamp_min(0)
-    else:
-        assert size is not None
-        length = torch.full_like(off[..., :1], float(max(size)))
-    found = told & (off <= share * length)
+    far = torch.where(seen[..., None], d[..., :2], -torch.inf).amax(-2)
+    near = torch.where(seen[..., None], d[..., :2], torch.inf).amin(-2)
+    length = (far - near).amax(-1, keepdim=True).clamp_min(0)
     return {
-        "pck": _mean(found.double(), seen & (length > 0)),
+        "pck": _mean((told & (off <= NEAR * length)).double(), seen & (length > 0)),
         "joint_error": _mean(off, seen & told),
     }
 
 
-def surface_errors(predicted: Tensor, true: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
+def surface_errors(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     """Surface maps (B, T, H, W, 3) = part, u, v -> {"part_accuracy", "part_agreement", "uv_error"}, each (B,) float64.
 
     part_accuracy = share right of the pixels that truly have a part (part > 0); part_agreement = share right of the
     pixels where truth or prediction has a part, so that painting beyond the figure costs too; uv_error = mean
     distance of (u, v) over the pixels whose part is right. u and v are taken as they are: 0 and 1 are far apart.
     """
-    p, d, counts = _pair("surface", predicted, true, 5, 3, valid)
-    right = p[..., 0].round() == d[..., 0].round()
-    real = counts & (d[..., 0] > 0.5)
+    p, d = _pair("surface", predicted, true, 5, 3)
+    right, real = p[..., 0].round() == d[..., 0].round(), d[..., 0] > 0.5
     off = (p[..., 1:] - d[..., 1:]).norm(dim=-1)
     return {
         "part_accuracy": _mean(right.double(), real),
-        "part_agreement": _mean(right.double(), real | (counts & (p[..., 0] > 0.5))),
+        "part_agreement": _mean(right.double(), real | (p[..., 0] > 0.5)),
         "uv_error": _mean(off, real & right),
     }
 
@@ -217,10 +171,8 @@ def _mean(values: Tensor, counts: Tensor) -> Tensor:
     return torch.where(counts, values, torch.zeros_like(values)).sum(1) / counts.sum(1).double()
 
 
-def _pair(
-    kind: str, predicted: Tensor, true: Tensor, ndim: int, channels: int, valid: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Both as float64, and what counts, of their shape without the last axis."""
+def _pair(kind: str, predicted: Tensor, true: Tensor, ndim: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Both as float64. Errors: ValueError for other shapes, or a prediction that is not finite."""
     for name, value in (("predicted", predicted), ("true", true)):
         if value.ndim != ndim or value.shape[-1] != channels:
             rest = "K" if ndim == 4 else "H, W"
@@ -230,9 +182,4 @@ def _pair(
     bad = (~torch.isfinite(predicted)).flatten(1).any(1).nonzero()
     if len(bad):
         raise ValueError(f"predicted {kind} of sample {int(bad[0])} holds a number that is not finite")
-    if valid is None:
-        valid = torch.ones(true.shape[:2], dtype=torch.bool, device=true.device)
-    if valid.shape != true.shape[:2]:
-        raise ValueError(f"valid has shape {tuple(valid.shape)}; needed: (B, T) = {tuple(true.shape[:2])}")
-    counts = valid.bool().reshape(*valid.shape, *[1] * (ndim - 3)).expand(true.shape[:-1])
-    return predicted.double(), true.double(), counts
+    return predicted.double(), true.double()

@@ -97,7 +97,7 @@ ALIGNED = "after the least-squares fit that the codec's range needs"
 FITTED = "after the least-squares scale and shift of each window's clip"
 DISPARITY = "after the least-squares scale and shift of 1 / depth, of each window's clip"
 MOVING = f"where the true flow is longer than {dense.MOVING} px"
-_IOU = Measure(unit="share of the union, mean over classes", better="higher", pool=iou_of)
+UNION = "share of the union, mean over classes"
 
 MEASURES: dict[str, Measure] = {
     "error": Measure(unit="standard deviations of the training data", primary=True),
@@ -118,8 +118,8 @@ MEASURES: dict[str, Measure] = {
     "epe": Measure(unit="px", primary=True),
     "epe_moving": Measure(unit=f"px, {MOVING}", primary=True),
     "fl": Measure(unit="share of pixels that are outliers"),
-    "miou": Measure(unit=_IOU.unit, better="higher", primary=True, pool=iou_of),
-    "miou_moving": Measure(unit=f"{_IOU.unit}, {MOVING}", better="higher", pool=iou_of),
+    "miou": Measure(unit=UNION, better="higher", primary=True, pool=iou_of),
+    "miou_moving": Measure(unit=f"{UNION}, {MOVING}", better="higher", pool=iou_of),
     "map": Measure(
         unit="average precision of instances, overlap 0.5 to 0.95", better="higher", pool=PrecisionOf(len(THRESHOLDS))
     ),
@@ -180,7 +180,7 @@ def unmeasured(name: str, about: About) -> list[str]:
         if gone:
             said.append(f"{name}: its codec does not bring back the {part}, so there is no {' or '.join(gone)}")
     if about.kind == "segmentation" and not about.classes:
-        said.append(f"{name}: the data set names no classes, so there is no miou")
+        said.append(f"{name}: the data set names no classes, so there is no miou or map")
     return said
 
 
@@ -279,18 +279,16 @@ def _flow(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[str
 
 
 def _segmentation(p: Tensor, t: Tensor, about: About, moving: Tensor | None) -> dict[str, Tensor]:
-    def counts(guess: Tensor, real: Tensor) -> Tensor:
-        return torch.cat(dense.class_counts(guess, real, about.classes), 1).double()
-
     if not about.classes:
         return {}
-    found = {"miou": counts(p, t)}
+    found = {"miou": dense.class_counts(p, t, about.classes)}
     if "instance" not in about.lost:
         each = found_instances(p, t, () if "class" in about.lost else about.classes)
         found |= {"map": each.flatten(1), "map_half": each[..., :3].flatten(1)}
     if moving is not None:
-        nowhere = torch.full((), -1, dtype=t.dtype)  # a class that nobody asks about
-        found["miou_moving"] = counts(*(torch.where(moving[..., None], v, nowhere.to(v.dtype)) for v in (p, t)))
+        # -1 is a class that nobody asks about.
+        there = (v.masked_fill(~moving[..., None], -1) for v in (p, t))
+        found["miou_moving"] = dense.class_counts(*there, about.classes)
     return found
 
 
