@@ -223,7 +223,9 @@ def test_what_is_wrong_with_a_query(trained: Path, data: Path, tmp_path: Path, c
     assert "unknown flag '--ouput'. Did you mean '--out'" in ask("action |", "--ouput", "x")
 
 
-def test_what_is_wrong_with_a_training(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_wrong_with_a_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start(recipe: object, *words: object) -> str:
         said = sentence(capsys, "train", recipe, "--data", data, "--out", tmp_path / "run", *words)
         assert not (tmp_path / "run" / "run.json").exists() and "\n" not in said
@@ -231,6 +233,10 @@ def test_what_is_wrong_with_a_training(data: Path, tmp_path: Path, capsys: pytes
 
     assert "unknown flag '--stpes'. Did you mean '--steps'" in start("tiny", "--stpes", "3")
     assert "unknown recipe 'tinny'. Did you mean 'tiny'" in start("tinny")
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name does not hide the recipe
+    assert "unknown flag '--stpes'" in start("tiny", "--stpes", "3")
+    assert "neither checkpoints nor config.json" in start("./tiny")
     assert "unknown column for 'action': 'acton'. Did you mean 'action'" in start("tiny", "--action", "acton")
     assert "episode 9 is not in the data" in start("tiny", "--hold-out", "9")
     assert "'two' does not name episodes" in start("tiny", "--hold-out", "two")

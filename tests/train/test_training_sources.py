@@ -6,13 +6,15 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from polyclock.commands.train import check_answerable
 from polyclock.data import Loader, Stages, Windows
 from polyclock.layout import Layout, Stream, one_of
 from polyclock.modality import Modality
-from polyclock.timesteps import Shared
+from polyclock.timesteps import Mixture, Shared, Task
 from polyclock.train.sources import Sources
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "data"))
@@ -60,6 +62,21 @@ def test_stages_last_as_long_as_the_run() -> None:
     assert "masks" not in brought(stages.stages[0][1])
     with pytest.raises(ValueError, match="the stages last 5 steps, and the run 6"):
         sources().staged([("all-masks", 2), ("all", 3)], steps=6)
+
+
+def test_a_law_may_be_for_the_second_data_alone() -> None:
+    made = replace(RECIPE, law=Mixture((0.5, Task("video |")), (0.5, Task("depth | video"))))
+
+    def data(*names: str) -> SimpleNamespace:
+        signals = made.signals()
+        return SimpleNamespace(signals=signals, present=names, absent=tuple(n for n in signals if n not in names))
+
+    check_answerable(made, data("video", "depth"))
+    check_answerable(made, data("video"), data("video", "depth"))
+    with pytest.raises(ValueError, match="'depth . video': the data lack depth, flow, masks$"):
+        check_answerable(made, data("video"))
+    with pytest.raises(ValueError, match="the data lack depth, flow, masks, and those of --also video, flow, masks"):
+        check_answerable(made, data("video"), data("depth"))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ USAGE = "polyclock train RECIPE --data PATH --out RUN [flags]"
 TEXT = """Train a recipe on a data set. The same command goes on with a run that ended or was killed.
 
 RECIPE is one of the names below, path/to/file.py:function for one of your own (the file is run), or a run or model
-folder to go on from with other data: its recipe, its fitted codecs and its weights.
+folder (./NAME where a recipe has that name too) to go on from with other data: its recipe, its fitted codecs and its
+weights.
 polyclock train RECIPE --help lists the recipe's own flags."""
 SHARED = ("seed",)  # an argument that the recipe and the training both have: one flag goes to both
 FROM_DATA = ("cameras", "fps")  # arguments that are filled in from the data set where they are not given
@@ -72,7 +73,8 @@ def run(words: Sequence[str]) -> int:
     """Train; the exit status is 0, or 130 and 143 after SIGINT and SIGTERM."""
     if not words or words[0].startswith("-"):
         return _general_help(words)
-    before = run_folder.find(words[0]) if Path(words[0]).is_dir() else None
+    known = words[0] in own_recipes()
+    before = run_folder.find(words[0]) if Path(words[0]).is_dir() and not known else None
     function = None if before else find_recipe(words[0])
     own = flags.of_function(function) if function else ()
     check_names(own)
@@ -109,13 +111,12 @@ def run(words: Sequence[str]) -> int:
     windows, validation = ahead.windows(dataset, kept), ahead.windows(dataset, held_out, training=False)
     beside = None if more is None else ahead.windows(more, more)
     assert windows is not None
-    check_answerable(recipe, windows)
+    check_answerable(recipe, *filter(None, (windows, beside)))
     which = which_data(windows, validation, setup.stride) | ahead.facts
     sources = learnt_from(recipe, windows, beside, setup, training.seed)
     which |= {"stages": [list(s) for s in setup.stages]} if setup.stages else {}
     which |= {"shares": dict(setup.shares)} if setup.shares else {}
     if beside is not None:
-        check_required(recipe, beside)
         which["also"] = {"fingerprint": beside.dataset.fingerprint, "share": setup.also_share, "windows": len(beside)}
     elif setup.also_share is not None:
         raise ValueError("--also-share says how much comes from the data set that --also names; there is none")
@@ -289,30 +290,28 @@ def learnt_from(recipe: Recipe, windows: Windows, beside: Windows | None, setup:
     return Sources(recipe=recipe, sets=sets, weights=weights, shares=dict(setup.shares), seed=seed)
 
 
-def check_required(recipe: Recipe, windows: Windows) -> None:
-    """Errors: a required condition that the data lack."""
-    for name in windows.absent:
-        if name in recipe.conditions and recipe.conditions[name].required:
-            have = ", ".join(windows.dataset.facts.columns)
-            raise ValueError(
-                f"the recipe needs {name!r}, and the data have no column {windows.signals[name].key!r}; "
-                f"they have: {have}"
-            )
-
-
-def check_answerable(recipe: Recipe, windows: Windows) -> None:
-    """Errors: a required condition that the data lack, a training law that no sample of theirs can follow."""
+def check_answerable(recipe: Recipe, *sources: Windows) -> None:
+    """Errors: a required condition that some of the data lack, a training law that no sample of any can follow."""
     import torch
 
     from ..timesteps import Mixture, Presence
 
-    check_required(recipe, windows)
-    has = {n: torch.tensor([n in windows.present]) for n in windows.signals}
-    presence = Presence(1, has, recipe.modalities, recipe.conditions)
+    samples = []
+    for windows in sources:
+        for name in windows.absent:
+            if name in recipe.conditions and recipe.conditions[name].required:
+                have = ", ".join(windows.dataset.facts.columns)
+                raise ValueError(
+                    f"the recipe needs {name!r}, and the data have no column {windows.signals[name].key!r}; "
+                    f"they have: {have}"
+                )
+        has = {n: torch.tensor([n in windows.present]) for n in windows.signals}
+        samples.append(Presence(1, has, recipe.modalities, recipe.conditions))
     for law in [law for _, law in recipe.law.entries] if isinstance(recipe.law, Mixture) else [recipe.law]:
-        if not law.answers(presence).any():
+        if not any(law.answers(sample).any() for sample in samples):
             label = "; ".join(dict.fromkeys(p.label for p in law.patterns(recipe.modalities, recipe.conditions)))
-            raise ValueError(f"no sample can be trained on {label!r}: the data lack {', '.join(windows.absent)}")
+            lacking = ", and those of --also ".join(", ".join(windows.absent) for windows in sources)
+            raise ValueError(f"no sample can be trained on {label!r}: the data lack {lacking}")
 
 
 def which_data(windows: Windows, validation: Windows | None, stride: int) -> dict[str, Any]:
