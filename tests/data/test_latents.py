@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +97,53 @@ def test_an_interruption_loses_a_piece_at_most(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.part"))
 
 
+def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
+    kept, told = latents(tmp_path), []
+    kept.fill({1: range(3)}, numbers)
+    held, busy = kept._claimed, [2, 0]  # at which another process is, when asked first
+
+    @contextmanager
+    def claimed(marks: int, episode: int) -> Iterator[bool]:
+        if episode in busy:
+            busy.remove(episode)
+            yield False
+        else:
+            with held(marks, episode) as mine:
+                yield mine
+
+    kept._claimed = claimed  # type: ignore[method-assign]
+    kept.fill({e: range(3) for e in range(4)}, numbers, tell=told.append)
+    assert told == [f"{n} of 3 episodes encoded" for n in (1, 2, 3)]
+
+
+_FULL = """
+import resource, signal, sys
+import numpy as np
+from moving import Moving
+from polyclock.data import Latents
+
+kept = Latents(Moving(), sys.argv[1], {})
+kept.fill({0: [0]}, lambda episode, rows: np.ones((len(rows), 1, 1, 1, 5000), np.float32))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+try:
+    kept.fill({0: [1, 2]}, lambda episode, rows: np.ones((len(rows), 1, 1, 1, 5000), np.float32))
+except OSError as error:
+    print("said", error.errno)
+"""
+
+
+def test_a_row_that_found_no_room_is_not_there(tmp_path: Path) -> None:
+    """The limit lies within row 2; what is written up to it is a part of the row, without an error."""
+    here = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", _FULL, tmp_path], cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["said", str(errno.EFBIG)], done.stdout + done.stderr
+    kept = Latents(Moving(), tmp_path, {})
+    assert kept.read(0, [0]).min() == 1
+    with pytest.raises(ValueError, match="frame 1 of episode 0 was not encoded ahead"):
+        kept.read(0, [1, 2])
+
+
 def _one_of_several(folder: Path, log: Path) -> None:
     def encode(episode: int, rows: Sequence[int]) -> np.ndarray:
         with open(log, "a") as file:
@@ -147,6 +198,8 @@ def test_faults_are_named(tmp_path: Path) -> None:
     kept.fill({0: range(3)}, numbers)
     with pytest.raises(ValueError, match="episode 0 has no frame 80"):
         kept.read(0, [80])
+    with pytest.raises(ValueError, match="episode 0 has no frame -1"):
+        kept.read(0, [5, -1])
     with pytest.raises(ValueError, match="episode 9 has no frame 0"):
         kept.read(9, [0])
     with pytest.raises(ValueError, match=r"rows of \(2, 1, 3, 2\); episode 1 gave \(2, 1, 1, 3, 2\)"):

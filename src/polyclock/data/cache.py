@@ -40,10 +40,10 @@ class Cached(Around):
     ) -> None:
         self.dataset = dataset
         self._arrays: dict[tuple[str, Size], np.ndarray] = {}
-        self._first: dict[int, int] = {}
+        self._rows: dict[int, range] = {}  # of the arrays
         total = 0
         for e in dataset.episodes:
-            self._first[e.index] = total
+            self._rows[e.index] = range(total, total + e.length)
             total += e.length
         for key, size in _pairs(wanted, dataset.facts):
             one = self._one(key, size)
@@ -97,7 +97,7 @@ class Cached(Around):
             list(pool.map(partial(self._decode, array, key, size), episodes))
 
     def _decode(self, array: np.ndarray, key: str, size: Size, episode: Episode) -> None:
-        first = self._first[episode.index]
+        first = self._rows[episode.index].start
         for begin in range(0, episode.length, PIECE):
             frames = range(begin, min(begin + PIECE, episode.length))
             array[first + begin : first + frames.stop] = self.dataset.read(episode.index, key, frames, size)
@@ -105,15 +105,14 @@ class Cached(Around):
     def read(self, episode: int, key: str, frames: Sequence[int], size: Size | None = None) -> np.ndarray | str:
         """As the data set reads; (n, H, W, C) from memory for a video and size that were asked for."""
         array = None if size is None else self._arrays.get((key, (size[0], size[1])))
-        if array is None:
+        rows = self._rows.get(episode)
+        if array is None or rows is None or not self.dataset.has(episode, key):
             return self.dataset.read(episode, key, frames, size)
-        found = next((e for e in self.dataset.episodes if e.index == episode), None)
-        if found is None or not self.dataset.has(episode, key):
-            return self.dataset.read(episode, key, frames, size)
-        rows = np.asarray(frames, np.int64)
-        if len(rows) and (rows.min() < 0 or rows.max() >= found.length):
-            raise ValueError(f"episode {episode}: frame {int(rows.max())} of {found.length}")
-        return array[self._first[episode] + rows]
+        at = np.asarray(frames, np.int64)
+        bad = at[(at < 0) | (at >= len(rows))]
+        if len(bad):
+            raise ValueError(f"episode {episode}: frame {bad[0]} of {len(rows)}")
+        return array[rows.start + at]
 
 
 @contextmanager

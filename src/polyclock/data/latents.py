@@ -97,7 +97,7 @@ class Latents:
         sums = os.open(self._stem.with_suffix(".sums"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             left = [e for e, rows in wanted.items() if len(self._lacking(marks, e, rows))]
-            count = len(left)
+            done, count = 0, len(left)
             while left:
                 busy = []
                 for e in left:
@@ -106,8 +106,9 @@ class Latents:
                             busy.append(e)
                             continue
                         self._encode((marks, numbers, sums), e, self._lacking(marks, e, wanted[e]), encode, piece)
+                    done += 1
                     if tell:
-                        tell(f"{count - len(left) + left.index(e) + 1} of {count} episodes encoded")
+                        tell(f"{done} of {count} episodes encoded")
                 if len(busy) == len(left):
                     time.sleep(0.1)
                 left = busy
@@ -131,8 +132,9 @@ class Latents:
             self._open()
         assert self._array is not None and self._done is not None
         at = np.asarray(rows, np.int64)
-        if episode not in self.lengths or (len(at) and (at.min() < 0 or at.max() >= self.lengths[episode])):
-            raise ValueError(f"episode {episode} has no frame {int(at.max())} in {self.path}")
+        bad = at[(at < 0) | (at >= self.lengths.get(episode, 0))]
+        if len(bad):
+            raise ValueError(f"episode {episode} has no frame {bad[0]} in {self.path}")
         at = self._first[episode] + at
         if not self._done[at].all():
             lacking = int(np.asarray(rows)[np.argmin(self._done[at])])
@@ -219,12 +221,20 @@ class Latents:
                 raise ValueError(f"episode {episode}: what was said of it is not finite as {self.precision}")
             at = self._first[episode] + part
             for place, row in zip(at.tolist(), found, strict=True):
-                os.pwrite(numbers, row.tobytes(), begin + place * size)
-                os.pwrite(sums, checksum(row).to_bytes(4, "little"), 4 * place)
+                _write(numbers, row.tobytes(), begin + place * size)
+                _write(sums, checksum(row).to_bytes(4, "little"), 4 * place)
             os.fdatasync(numbers)
             os.fdatasync(sums)
             for place in at.tolist():
-                os.pwrite(marks, b"\1", place)
+                _write(marks, b"\1", place)
+
+
+def _write(handle: int, content: bytes, at: int) -> None:
+    """All of it: a disk that has no room for the whole takes a part without a word."""
+    rest = memoryview(content)
+    while rest:
+        taken = os.pwrite(handle, rest, at)
+        rest, at = rest[taken:], at + taken
 
 
 def checksum(row: np.ndarray) -> int:
