@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -65,6 +66,9 @@ class TextStore:
         """Keep features (L, D): written aside and renamed, so that a file is whole or absent."""
         file = self.path(text)
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
-        safetensors.torch.save_file({"features": features.detach().cpu().contiguous()}, aside)
-        os.replace(aside, file)
+        aside = file.with_name(f".{file.name}-{uuid.uuid4().hex}.part")  # processes of two machines share numbers
+        try:
+            safetensors.torch.save_file({"features": features.detach().cpu().contiguous()}, aside)
+            os.replace(aside, file)
+        finally:
+            aside.unlink(missing_ok=True)
