@@ -97,7 +97,7 @@ def measured(path: str, camera: str) -> dict[str, Any]:
         put(name, {"depth_warp": agreement.flow_and_depth(world["depth"], values, steps, seen)})
     depth = world["depth"]
     noise = torch.rand(depth.shape, generator=torch.Generator().manual_seed(0)) + 0.5
-    depths = {"true": depth, "two frames later": depth.roll(-2, 1), "mirrored": depth.flip(3)}
+    depths = {"true": depth, "two frames away": depth.roll(-2, 1), "mirrored": depth.flip(3)}
     depths |= {"another window's": other(depth), "flat": torch.ones_like(depth), "noise": noise}
     for name, values in depths.items():
         put(name, {"edge_agreement": agreement.depth_and_pictures(values, world["video"])})

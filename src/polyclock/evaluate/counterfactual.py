@@ -19,6 +19,7 @@ from ..views import View
 from .asking import Asking
 from .compare import MODEL, Plain
 from .held_out import Place
+from .kinds import PICTURE
 from .probing import Probing, skipped
 from .questions import Question
 from .scores import Scores
@@ -94,7 +95,7 @@ def _view(probing: Probing, forward: Question) -> tuple[tuple[str, ...], tuple[i
     """The cameras that the model looks at, by name, and the size (H, W) of their recorded pictures."""
     held = probing.held
     names = (*forward.wanted, *forward.given, *forward.conditions)
-    keys = dict.fromkeys(held.signals[n].key for n in names if probing.reference.kinds.get(n) == "picture")
+    keys = dict.fromkeys(held.signals[n].key for n in names if probing.reference.kinds.get(n) == PICTURE)
     height, width, _ = held.dataset.facts.columns[next(iter(keys))]
     return tuple(key.removeprefix(CAMERA) for key in keys), (int(height or 0), int(width or 0))
 

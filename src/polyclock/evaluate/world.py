@@ -15,7 +15,7 @@ from . import agreement
 from .baselines import COPY_FRAME
 from .compare import CONTROL, MODEL, Plain
 from .held_out import HeldOut, Place
-from .kinds import camera_of
+from .kinds import PICTURE, camera_of
 from .objects import Sought, mask_errors
 from .probing import Probing, skipped
 from .questions import Question
@@ -153,7 +153,7 @@ def shots(probing: Probing, question: Question) -> list[Shot]:
 
 def _given(probing: Probing, question: Question) -> list[str]:
     """The pictures that a question is given as a whole."""
-    pictures = [n for n in question.given if probing.reference.kinds[n] == "picture"]
+    pictures = [n for n in question.given if probing.reference.kinds[n] == PICTURE]
     return [n for n in pictures if any(n == head or n.startswith(f"{head}.") for head in question.of)]
 
 

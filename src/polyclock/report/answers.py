@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..evaluate.kinds import PICTURE
+from ..evaluate.kinds import PICTURE, camera_of
 from ..evaluate.questions import Question
 from . import words
 from .chart import Line, chart, legend
@@ -159,8 +159,7 @@ class Board:
         if self.scenes.kinds.get(name) == "skeleton":
             key = self.scenes.signals[name].key
             under = beneath(self.scenes, key, around, clip.times)
-            size = next((s for k, s in self.scenes.sizes.items() if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]),
-                        None)  # fmt: skip
+            size = next((s for k, s in self.scenes.sizes.items() if camera_of(k) == camera_of(key)), None)
             pictures = drawn(clip.values, under, size, self.scenes.notes.get(key, {}))
             return strip(pictures, clip.times, word, about)
         if name not in self.paints:

@@ -10,6 +10,7 @@ import torch
 
 from ..codecs import TAB20, DepthColor, FlowColor, Palette, SurfaceColor
 from ..codecs.codec import Codec
+from ..evaluate.kinds import PICTURE, camera_of
 from .markup import Markup, element
 from .scenes import Clip, Scenes
 from .strips import picture
@@ -99,10 +100,10 @@ def joint_colours(count: int) -> list[tuple[int, int, int]]:
 
 def beneath(scenes: Scenes, key: str, clips: Mapping[str, Clip], times: tuple[float, ...]) -> np.ndarray | None:
     """The pictures of the same camera at `times`, from the clips at hand: uint8 (n, H, W, 3), or None."""
-    camera = key.rsplit(".", 1)[-1]
+    camera = camera_of(key)
     for name, clip in clips.items():
-        same = scenes.signals[name].key.rsplit(".", 1)[-1] == camera
-        if same and scenes.kinds.get(name) == "picture" and clip.values.dtype == np.uint8:
+        same = camera_of(scenes.signals[name].key) == camera
+        if same and scenes.kinds.get(name) == PICTURE and clip.values.dtype == np.uint8:
             nearest = [int(np.argmin(np.abs(np.array(clip.times) - t))) for t in times]
             return _three(clip.values[nearest])
     return None

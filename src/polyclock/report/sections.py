@@ -11,6 +11,7 @@ from .chart import Line, chart
 from .markup import Markup, element, pairs, table
 from .measures import MOODS
 from .run import Run, brief, ledger, signals
+from .words import listed
 
 Row = Mapping[str, Any]
 MOST = 6  # comparisons among the first numbers
@@ -23,7 +24,7 @@ def lead(run: Run) -> str:
     count = f" of {size / 1e6:.1f} million numbers" if size else ""
     what = f"One network{count}" + (f", made by the recipe {recipe}," if recipe else "")
     if len(learnt) > 1:
-        what += f" models {spoken(learnt)} together: each can be asked for, given any of the others"
+        what += f" models {listed(learnt)} together: each can be asked for, given any of the others"
     elif learnt:
         what += f" models {learnt[0]}"
     trained = (run.facts.get("data") or {}).get("episodes") or []
@@ -32,11 +33,6 @@ def lead(run: Run) -> str:
         how = "It went on from given weights with" if run.facts.get("weights") else "It was trained on"
         return f"{what}. {how} {len(trained)} episodes; episode{plural} {spans(held)} held out."
     return f"{what}; episode{plural} {spans(held)} held out." if held else f"{what}."
-
-
-def spoken(words: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def tiles(run: Run, success: tuple[str, str, str] | None = None) -> Markup:
