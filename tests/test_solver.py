@@ -134,6 +134,10 @@ def test_frames_at_two_times_are_refused_where_the_network_knows_one(monkeypatch
         ("action | video", {"video": clip()[:, :3]}, r"must be \(B, 4 frames, 4, 4, 3\)"),
         ("action | video[:2]", {"video": clip()[:, :3]}, r"must be \(B, 2 or 4 frames"),
         ("action | video, text", {"video": clip(), "text": ["one"]}, "one batch size"),
+        ("action | video", {"video": clip().numpy()}, "'video' must be a tensor, not ndarray"),
+        ("action | text", {"text": torch.zeros(1, 3)}, "'text' must be a text, or a list of one for each sample"),
+        ("action | text", {"text": torch.zeros(1, 3).numpy()}, "'text' must be a text"),
+        ("action |", {"size": 0}, "at least one sample"),
         ("action[k:] |", {}, "free name"),
         ("acton |", {}, "Did you mean 'action'"),
     ],
@@ -207,6 +211,7 @@ def test_what_is_idle_stays_unknown_or_with_its_clock():
     [
         (Together(steps=0), "at least 1"),
         (Together(shift={"vdeo": 2.0}), "Did you mean 'video'"),
+        (Together(shift={"video": 0.0}), "shift=0.0 of times must be above 0"),
         (Asynchronous(steps={"video": 3}), "'action' is wanted but has no number of steps"),
         (Pyramid(lag=-1), "at least 0"),
     ],

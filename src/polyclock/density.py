@@ -46,7 +46,9 @@ Density = Uniform | LogitNormal | Places
 
 
 def shifted(t: Tensor, shift: float) -> Tensor:
-    """t <- s t / (1 + (s - 1) t): fixes 0 and 1, moves what lies between towards noise for s > 1."""
+    """t <- s t / (1 + (s - 1) t): fixes 0 and 1, moves what lies between towards noise for s > 1. Errors: s <= 0."""
+    if shift <= 0:
+        raise ValueError(f"shift={shift} of times must be above 0")
     return shift * t / (1 + (shift - 1) * t)
 
 

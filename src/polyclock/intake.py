@@ -36,17 +36,12 @@ def fill_given(
     x = {}
     names = [n for n, frames in roles.items() if frames[0] is not Role.ABSENT]
     for name in (n for n in names if Role.GIVEN in roles[n]):
-        value = values[name]
-        if not isinstance(value, Tensor):
-            raise ValueError(f"the value for {name!r} must be a tensor, not {type(value).__name__}")
-        x[name] = latent_of(model, name, model.modalities[name], roles[name], value.to(model.device), dice, latent)
+        value = _tensor(model, name, values[name])
+        x[name] = latent_of(model, name, model.modalities[name], roles[name], value, dice, latent)
     for name in (n for n in names if n not in x):
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
-    features: dict[str, Tensor | list[str]] = {}
-    for name in (n for n in named if n in values):
-        value = values[name]
-        features[name] = _condition(model, name, value.to(model.device), dice) if isinstance(value, Tensor) else value
+    features = {n: _condition(model, n, values[n], dice) for n in named if n in values}
     rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
     return x, model.conditioner(features, rows, size)
 
@@ -93,8 +88,19 @@ def _open_shape(
     return tuple(int(n or 0) for n in m.shape)
 
 
-def _condition(model: WorldModel, name: str, value: Tensor, dice: Dice) -> Tensor:
-    want = model.raw_shape(name)
+def _tensor(model: WorldModel, name: str, value: Tensor | list[str]) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"the value for {name!r} must be a tensor, not {type(value).__name__}")
+    return value.to(model.device)
+
+
+def _condition(model: WorldModel, name: str, value: Tensor | list[str], dice: Dice) -> Tensor | list[str]:
+    """A given condition as its encoder takes it. Errors: a value of another kind or shape."""
+    if model.conditions[name].kind == "text":
+        if isinstance(value, Tensor) or not all(isinstance(text, str) for text in value):
+            raise ValueError(f"the value for {name!r} must be a text, or a list of one for each sample")
+        return list(value)
+    value, want = _tensor(model, name, value), model.raw_shape(name)
     if len(value.shape) != len(want) + 1 or any(w not in (None, s) for w, s in zip(want, value.shape[1:], strict=True)):
         raise ValueError(f"the value for {name!r} has shape {tuple(value.shape)}; it must be (B, {_numbers(want)})")
     return encode_signal(model.codec(name), _looked_at(model, name, value), name, dice)

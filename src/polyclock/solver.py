@@ -301,10 +301,12 @@ def check_values(query: Query, roles: Roles, values: Mapping[str, Tensor | list[
 
 
 def batch_size(values: Mapping[str, Tensor | list[str]], noise: Mapping[str, Tensor], size: int | None) -> int:
-    """B. Errors: values of different lengths."""
+    """B. Errors: values of different lengths, or of nobody."""
     sizes = {n: len(v) for n, v in (*values.items(), *noise.items())}
     if size is not None:
         sizes["size"] = size
     if len(set(sizes.values())) > 1:
         raise ValueError(f"values must have one batch size, but have {sizes}")
+    if 0 in sizes.values():
+        raise ValueError(f"at least one sample is needed, but there are {sizes}")
     return next(iter(sizes.values()), 1)
