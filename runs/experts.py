@@ -24,8 +24,9 @@ from PIL import Image
 from polyclock.data import open_dataset
 from polyclock.data.video import pictures_of, read_frames
 from polyclock.evaluate.dense import depth_errors, flow_errors
-from polyclock.experts.dis import PRESETS, Dis, sampled
+from polyclock.experts.dis import PRESETS, Dis
 from polyclock.experts.filters import Quality
+from polyclock.experts.flow import sampled
 from polyclock.experts.instances import linked
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -174,6 +174,12 @@ def test_what_fails_is_set_aside_with_the_reason(
     assert run(clips, "--experts", "flow,quality", "--out", out) == 0, "and it is done"
 
 
+def test_a_clip_s_size_is_that_of_its_file_whatever_is_shown(clips: Path, tmp_path: Path) -> None:
+    assert run(clips, "--experts", "resolution?least=50", "--size", "32x32", "--out", tmp_path / "out") == 0
+    assert [r["values"]["side"] for r in records(tmp_path / "out")] == [48, 56, 56]
+    assert [bool(r["why"]) for r in records(tmp_path / "out")] == [True, False, False]
+
+
 def test_a_clip_in_pieces_is_the_same_as_whole(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(clips, "--experts", "flow=dis?steps=2", "--out", tmp_path / "whole")
     monkeypatch.setattr(engine, "PIECE", 5)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from moving_clips import shifting, texture
 
-from polyclock.experts.dis import Dis, occluded, sampled
+from polyclock.experts.dis import Dis
+from polyclock.experts.flow import occluded, sampled
 
 pytest.importorskip("cv2")
 
@@ -24,6 +25,13 @@ def test_the_flow_of_a_texture_that_moves(step: tuple[float, float]) -> None:
 def test_flow_may_span_several_frames_and_ends_at_the_last() -> None:
     flow = Dis(steps=3)(shifting(5, (1.0, 0.0)))[:, 8:-8, 8:-8, 0].mean((1, 2))
     assert np.allclose(flow, [3, 3, 2, 1, 0], atol=0.1)
+
+
+@pytest.mark.parametrize(("preset", "size"), [("fast", (20, 256)), ("ultrafast", (12, 128)), ("medium", (14, 64))])
+def test_flat_pictures_do_not_crash_the_search(preset, size: tuple[int, int]) -> None:
+    """OpenCV ends the process at these sizes."""
+    flow = Dis(preset=preset)(shifting(2, (2.0, 0.0), size))
+    assert flow.shape == (2, *size, 3) and abs(np.median(flow[0, ..., 0]) - 2) < 0.3
 
 
 def test_what_is_covered_or_leaves_is_occluded() -> None:

@@ -30,6 +30,8 @@ def test_motion_is_measured_in_widths_a_second(step: float, size: tuple[int, int
     (found,) = motion(clip)
     assert found == pytest.approx(2 / 64 * 5, rel=0.1), "the same at any resolution"
     assert motion.why(np.array([found])) == ""
+    wide = Motion(rate=5.0)(shifting(5, (40.0, 0), (24, 1280)))
+    assert wide == pytest.approx(40 / 1280 * 5, rel=0.3), "a flat picture has room enough for the search"
     still = np.repeat(clip[:1], 5, 0)
     assert "at least 0.005 wanted" in motion.why(motion(still)), "a still picture"
 

@@ -75,6 +75,11 @@ def test_surface_maps(tmp_path: Path) -> None:
         (lambda: Raft(weights="none.pt").fingerprint, "none.pt is not there; RAFT's network must be given"),
         (lambda: Raft(network=Constant()).fingerprint, "needs name='...'"),
         (lambda: Raft(network=lambda a, b: a, name="x")(shifting(2, (0, 0))), r"the network gave \(1, 3, 48, 64\)"),
+        (
+            lambda: Raft(network=Constant(), weights=__file__)(shifting(2, (0, 0))),
+            "a network and a file; possible: one",
+        ),
+        (lambda: Raft(network=Constant(), name="x")(shifting(1, (0, 0))[:0]), "a clip without frames"),
         (lambda: DensePose().fingerprint, "DensePose's network must be given"),
         (lambda: DensePose(network=lambda x: x, name="x")(shifting(1, (0, 0))), "the network gave part 2.*0 to 24"),
     ],

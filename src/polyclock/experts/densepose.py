@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .expert import check_frames, fingerprint, noted
+from .expert import check_frames, noted
 from .pictures import batches
-from .programs import Network, chosen, made_of
+from .programs import Given, form
 
-HOW = (
-    "DensePose's network must be given: DensePose(network=f, name='...') in Python with f(pictures) -> part, u, v, or "
-    "surface=densepose:FILE.pt with such a network as TorchScript (docs/experts.md)"
-)
 # The 24 parts of the published network, in its order; right and left are the person's.
 PARTS = (
     *("torso back", "torso front", "right hand", "left hand", "left foot", "right foot"),
@@ -30,23 +25,21 @@ PARTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DensePose:
+class DensePose(Given):
     """uint8 (T, H, W, 3) -> surface float32 (T, H, W, 3): part 0 (nothing) to 24, u and v in [0, 1].
 
     The network maps pictures, float RGB (n, 3, H, W) in [0, 255], to (n, 3, H, W): part, u, v of what is in front.
 
-    weights  a TorchScript file; "": `network`
-    network  a function, from Python alone; name: what it is, for the fingerprint
+    weights, network, name, device  as of `Given`
     batch    frames at a time
-    device   cpu, cuda, ...
     """
 
-    weights: str = ""
-    network: Network | None = None
-    name: str = ""
     batch: int = 4
-    device: str = "cpu"
     modality = "surface"
+    how = (
+        "DensePose's network must be given: DensePose(network=f, name='...') in Python with f(pictures) -> part, u, v, "
+        "or surface=densepose:FILE.pt with such a network as TorchScript (docs/experts.md)"
+    )
 
     @property
     def note(self) -> dict[str, Any]:
@@ -55,14 +48,6 @@ class DensePose:
     @property
     def after(self) -> int:
         return 0
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self, made_of(self.network, self.weights, self.name, HOW))
-
-    @cached_property
-    def _network(self) -> Network:
-        return chosen(self.network, self.weights, self.device, HOW)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         check_frames(frames)
@@ -73,8 +58,7 @@ class DensePose:
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).movedim(-1, 1).float()
         told = self._network(x)
         if not isinstance(told, Tensor) or told.shape != x.shape:
-            got = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__
-            raise ValueError(f"the network gave {got}; part, u, v (n, 3, H, W) = {tuple(x.shape)} is needed")
+            raise ValueError(f"the network gave {form(told)}; part, u, v (n, 3, H, W) = {tuple(x.shape)} is needed")
         part, uv = told[:, :1].float().round(), told[:, 1:].float().clamp(0, 1)
         most = float(part.max())
         if not 0 <= float(part.min()) <= most <= len(PARTS):

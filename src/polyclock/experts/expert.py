@@ -85,10 +85,10 @@ def noted(kind: str, more: Mapping[str, Any] | None = None, **details: Any) -> d
     return plain | dict(more or {})
 
 
-def check_frames(frames: np.ndarray, least: int = 1) -> np.ndarray:
-    """The frames. Errors: ValueError for anything but uint8 (T, H, W, 3), and for fewer than `least`."""
+def check_frames(frames: np.ndarray) -> np.ndarray:
+    """The frames. Errors: ValueError for anything but uint8 (T, H, W, 3), and for none."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; an expert takes uint8 (T, H, W, 3)")
-    if len(frames) < least:
-        raise ValueError(f"a clip of {len(frames)} frames; this expert needs at least {least}")
+    if not len(frames):
+        raise ValueError("a clip without frames")
     return frames

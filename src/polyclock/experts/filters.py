@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import missing
-from .dis import Dis
+from .dis import LEAST, Dis, opencv
 from .expert import check_frames, fingerprint
 
 SIDE = 128  # px of the longer side of the pictures that motion is measured on
@@ -125,7 +124,7 @@ class Quality:
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         check_frames(frames)
-        cv2, rows = _cv2(), []
+        cv2, rows = opencv(), []
         for i in _spread(len(frames)):
             grey = cv2.cvtColor(_shrunk(frames[i], SHARP), cv2.COLOR_RGB2GRAY)
             edges = cv2.Laplacian(grey, cv2.CV_64F)
@@ -168,15 +167,7 @@ def _shrunk(frame: np.ndarray, side: int) -> np.ndarray:
     scale = side / max(frame.shape[:2])
     if scale >= 1:
         return np.ascontiguousarray(frame)
-    cv2 = _cv2()
-    size = (max(8, round(frame.shape[1] * scale)), max(8, round(frame.shape[0] * scale)))
+    cv2 = opencv()
+    size = (max(LEAST, round(frame.shape[1] * scale)), max(LEAST, round(frame.shape[0] * scale)))
     shrunk: np.ndarray = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return shrunk
-
-
-def _cv2():  # type: ignore[no-untyped-def]
-    try:
-        import cv2
-    except ImportError:
-        raise missing("opencv-python-headless", "experts") from None
-    return cv2

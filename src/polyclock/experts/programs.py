@@ -1,7 +1,7 @@
 """Networks that come through the user's own installation: a function handed over in Python, or a TorchScript file.
 
-A TorchScript file holds a network in torch's own restricted language; it runs without the Python code that made it, and
-cannot call any. Nothing is imported by a name that stands in a file or on a command line.
+A TorchScript file runs without the Python code that made it, and cannot call any. It is a program all the same, which
+can read and write files: one from a stranger is not to be opened. No name in a file or on a command line is imported.
 """
 
 from __future__ import annotations
@@ -9,19 +9,67 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
+
+from .expert import fingerprint
 
 Network = Callable[..., Any]
 
 
-def program(path: str, device: str, what: str) -> Network:
-    """The network in a TorchScript file. Errors: ValueError where it is not there or is something else."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is not there; {what}")
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """An expert whose network its user brings.
+
+    weights  a TorchScript file; "": `network`
+    network  a function, from Python alone
+    name     what the function is, for the fingerprint
+    device   cpu, cuda, ...
+    how      the sentence that says what is needed
+    """
+
+    weights: str = ""
+    network: Network | None = None
+    name: str = ""
+    device: str = "cpu"
+    how: ClassVar[str]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Errors: ValueError for a file that is not there, and for a function without a name, by which a run that goes
+        on could not tell it from another."""
+        if self.network is None:
+            stat = self._file.stat()
+            return fingerprint(self, _digest(self.weights, stat.st_size, stat.st_mtime_ns))
+        if not self.name:
+            raise ValueError(
+                "a network that is handed over needs name='...', by which its answers are told from another's"
+            )
+        return fingerprint(self, f"name {self.name}")
+
+    @cached_property
+    def _network(self) -> Network:
+        """The function that was handed over, or the program in the file. Errors: ValueError for none or both."""
+        if self.network is None:
+            return program(self._file, self.device, self.how)
+        if self.weights:
+            raise ValueError("a network and a file; possible: one of them")
+        return self.network
+
+    @property
+    def _file(self) -> Path:
+        if not self.weights or not Path(self.weights).is_file():
+            raise ValueError(f"{self.weights} is not there; {self.how}" if self.weights else self.how)
+        return Path(self.weights)
+
+
+def program(path: Path, device: str, what: str) -> Network:
+    """The network in a TorchScript file. Errors: ValueError where it is something else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -31,26 +79,9 @@ def program(path: str, device: str, what: str) -> Network:
         raise ValueError(f"{path} is no TorchScript file ({first}); {what}") from None
 
 
-def chosen(network: Network | None, path: str, device: str, what: str) -> Network:
-    """The function that was handed over, or the program in a file. Errors: ValueError for neither, and for both."""
-    if (network is None) == (not path):
-        raise ValueError(what if network is None else "a network and a file; possible: one of them")
-    return network if network is not None else program(path, device, what)
-
-
-def made_of(network: Network | None, path: str, name: str, what: str) -> str:
-    """What stands for the weights in a fingerprint: the file's hash, or the name that the user gave the function.
-
-    Errors: ValueError for a function without a name, for a run that goes on could not tell it from another.
-    """
-    if network is None:
-        if not Path(path).is_file():
-            raise ValueError(f"{path} is not there; {what}" if path else what)
-        stat = Path(path).stat()
-        return _digest(path, stat.st_size, stat.st_mtime_ns)
-    if not name:
-        raise ValueError("a network that is handed over needs name='...', by which its answers are told from another's")
-    return f"name {name}"
+def form(told: Any) -> str:
+    """What a network gave, in words: a tensor's shape, else its type."""
+    return f"{tuple(told.shape)}" if isinstance(told, Tensor) else type(told).__name__
 
 
 @lru_cache(maxsize=64)

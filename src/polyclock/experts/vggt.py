@@ -13,43 +13,38 @@ from torch import Tensor
 
 from .expert import FEATURES, check_frames, fingerprint
 from .pictures import prepared, to_multiple
-from .programs import Network, chosen, made_of
+from .programs import Given, Network, form
 from .weights import digest
 
-HOW = (
-    "VGGT's aggregator must be given: Vggt(network=f, name='vggt-1b') in Python with f(pictures) -> tokens of each "
-    "layer and the place of the first patch, geometry=vggt:FILE.pt with such a network as TorchScript, or "
-    "geometry=vggt:FOLDER with its weights where the package vggt is installed (docs/features.md)"
-)
 PATCH = 14
 WIDTH = 518  # px across, as published
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vggt:
+class Vggt(Given):
     """uint8 (T, H, W, 3) -> features float32 (T, h, w, C), one vector for each patch; C = 2048 as published.
 
     The network maps pictures (1, S, 3, h, w) in [0, 1], which it normalises itself, to a tuple: first the tokens
     (1, S, P, C) of one layer, or a list of those of all; last the number of special tokens before those of patches.
 
     weights  a TorchScript file, or a folder with model.safetensors for the installed package; "": `network`
-    network  a function, from Python alone; name: what it is, for the fingerprint
+    network, name, device  as of `Given`
     size     (H, W) that pictures are resized to, multiples of 14; None: 518 across and the nearest height
     layer    whose tokens are taken; -1: the last
     frames   that the network sees at once, the last ones of a clip with some before them; 0: the whole clip
     every    1: each frame is looked at; 4: frames 0, 4, 8, ... alone, and those between have what the next one has
-    device   cpu, cuda, ...
     """
 
-    weights: str = ""
-    network: Network | None = None
-    name: str = ""
     size: tuple[int, int] | None = None
     layer: int = -1
     frames: int = 0
     every: int = 1
-    device: str = "cpu"
     modality = FEATURES
+    how = (
+        "VGGT's aggregator must be given: Vggt(network=f, name='vggt-1b') in Python with f(pictures) -> tokens of each "
+        "layer and the place of the first patch, geometry=vggt:FILE.pt with such a network as TorchScript, or "
+        "geometry=vggt:FOLDER with its weights where the package vggt is installed (docs/features.md)"
+    )
 
     def __post_init__(self) -> None:
         if self.frames < 0 or self.every < 1:
@@ -67,9 +62,7 @@ class Vggt:
 
     @cached_property
     def fingerprint(self) -> str:
-        if self._folder is not None:
-            return fingerprint(self, digest(self._folder))
-        return fingerprint(self, made_of(self.network, self.weights, self.name, HOW))
+        return super().fingerprint if self._folder is None else fingerprint(self, digest(self._folder))
 
     @property
     def _folder(self) -> Path | None:
@@ -83,17 +76,17 @@ class Vggt:
     @cached_property
     def _network(self) -> Network:
         if self._folder is None or self.network is not None:
-            return chosen(self.network, self.weights, self.device, HOW)
+            return super()._network
         try:
             from vggt.models.vggt import VGGT
         except ImportError:
             raise ImportError(
-                f"the package vggt is not installed; install it from its authors' repository. {HOW}"
+                f"the package vggt is not installed; install it from its authors' repository. {self.how}"
             ) from None
         return VGGT.from_pretrained(str(self._folder)).eval().requires_grad_(False).to(self.device).aggregator
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        check_frames(frames, least=1)
+        check_frames(frames)
         looked = frames[:: self.every]
         count = min(self.frames or len(looked), len(looked))
         starts = [min(begin, len(looked) - count) for begin in range(0, len(looked), count)]
@@ -117,8 +110,7 @@ class Vggt:
         grid = (size[0] // PATCH, size[1] // PATCH)
         wanted = (1, len(frames), int(first) + grid[0] * grid[1])
         if not isinstance(tokens, Tensor) or tokens.ndim != 4 or tuple(tokens.shape[:3]) != wanted:
-            got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(
-                f"the network gave {got}; tokens (1, frames, special + patches, C) = (*{wanted}, C) needed"
+                f"the network gave {form(tokens)}; tokens (1, frames, special + patches, C) = (*{wanted}, C) needed"
             )
         return tokens[0, :, int(first) :].unflatten(1, grid).float().cpu().numpy()

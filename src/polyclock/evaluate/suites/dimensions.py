@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...experts.dis import Dis, sampled
+from ...experts.dis import Dis
+from ...experts.flow import sampled
 
 LARGEST = 0.05  # share of the pixels, those that move most, that an amount of motion is taken over
 FAST = 6.0  # px of a picture of 256 px: what moves farther from one frame to the next is dynamic
