@@ -64,17 +64,14 @@ def _films(words: Sequence[str]) -> int:
     parser.add_argument("--solver", choices=("euler", "heun", "dpm++", "unipc"), default="euler", help="[euler]")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=5,drop=text", help="as of `sample`")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all films [0]")
-    parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
-    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+    run_folder.add_flags(parser)
     args = parser.take(words)
 
     from ..evaluate.suites import filming, prompts
 
     dimensions = [d for d in args["dimensions"].split(",") if d.strip()]
     wanted = prompts.films(args["suite"], args["prompts"], dimensions, args["takes"])[: args["limit"]]
-    found = run_folder.find(args["run"], args["checkpoint"])
-    model = run_folder.load(found, args["device"], args["code"])
+    found, model = run_folder.opened(args)
 
     from ..schedulers import walk
 

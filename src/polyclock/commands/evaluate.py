@@ -29,8 +29,7 @@ CHOSEN = (
 def run(words: Sequence[str]) -> int:
     """Evaluate, write the document, print it; the exit status is 0."""
     args = _parser().take(words)
-    found = run_folder.find(args["run"], args["checkpoint"])
-    model = run_folder.load(found, args["device"], args["code"])
+    found, model = run_folder.opened(args)
 
     from ..data import open_dataset
     from ..data.files import write_json
@@ -150,7 +149,5 @@ def _parser() -> Parser:
     parser.add_argument("--guide", action="append", default=[], metavar="weight=2,drop=text", help="as of sample")
     parser.add_argument("--json", action="store_true", help="print the document and nothing else")
     parser.add_argument("--out", metavar="FILE", help="where the document goes [RUN/evaluation.json]")
-    parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
-    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+    run_folder.add_flags(parser)
     return parser

@@ -148,9 +148,7 @@ def _parser() -> Parser:
         help="end a task once it is decided (5 %%): whether its share lies above or below X, or with 'better' who is",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the document and nothing else")
-    parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
-    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+    run_folder.add_flags(parser)
     return parser
 
 
@@ -163,8 +161,7 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
             if args[name]:
                 raise ValueError(f"--{name} is for a model; {args['run']} has none, so it would have no effect")
         return {"expert": Expert(), "still": Still(), "random": Random(args["seed"])}[args["run"]], {}
-    found = run_folder.find(args["run"], args["checkpoint"])
-    model = run_folder.load(found, args["device"], args["code"])
+    found, model = run_folder.opened(args)
     return _of_model(model, args), {"folder": str(found.folder), "sha256": found.sha256, "step": found.step}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import unknown
+from ..flags import Parser
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +65,19 @@ def find(path: str | Path, which: str | None = None) -> Found:
             return _checkpoint(newest)
     have = "no checkpoint yet" if (path / "run.json").is_file() else "neither checkpoints nor config.json"
     raise ValueError(f"{path} has {have}{f' of the kind {which!r}' if which else ''}")
+
+
+def add_flags(parser: Parser) -> None:
+    """What `opened` takes of a command line, besides the run."""
+    parser.add_argument("--checkpoint", choices=CHOICES, help="of the run [best if there is one]")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
+    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+
+
+def opened(args: Mapping[str, Any]) -> tuple[Found, WorldModel]:
+    """The model that a command line names. Errors: those of `find` and `load`."""
+    found = find(args["run"], args["checkpoint"])
+    return found, load(found, args["device"], args["code"])
 
 
 def load(found: Found, device: str | None = None, code: str | None = None) -> WorldModel:

@@ -31,8 +31,7 @@ GUIDE_KEYS = ("weight", "drop", "scope", "interval", "fill", "every")
 def run(words: Sequence[str]) -> int:
     """Sample and write; the exit status is 0."""
     args = _parser().take(words)
-    found = run_folder.find(args["run"], args["checkpoint"])
-    model = run_folder.load(found, args["device"], args["code"])
+    found, model = run_folder.opened(args)
 
     import numpy as np
     import torch
@@ -125,9 +124,7 @@ def _parser() -> Parser:
         help="guidance: weight, drop, scope, interval, fill, every; several names or numbers with a +",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse a query that was not trained")
-    parser.add_argument("--checkpoint", choices=run_folder.CHOICES, help="of the run [best if there is one]")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [a GPU if there is one]")
-    parser.add_argument("--code", metavar="FILE.py", help="your own parts that the model's config names (it is run)")
+    run_folder.add_flags(parser)
     return parser
 
 
