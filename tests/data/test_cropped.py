@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numbered import write_video
 
-from polyclock.data import dense, open_dataset
+from polyclock.data import annotation, dense, open_dataset
 from polyclock.data.cropped import cut, ratio
 from polyclock.data.encode import VideoCodec
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
@@ -69,3 +70,15 @@ def test_shapes() -> None:
     for bad in ("16", "0:9", "a:b", "1:2:3"):
         with pytest.raises(ValueError, match="is no shape of a picture; write width:height"):
             ratio(bad)
+
+
+def test_what_was_said_of_a_clip_holds_when_others_come(tmp_path: Path) -> None:
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", range(9))
+    (tmp_path / "table.csv").write_text("video,prompt\na.mp4,one\n")
+    cut, hidden = (f"{tmp_path}/table.csv?{option}" for option in ("aspect=1:1", "hide=task"))
+    before = [annotation.mark(open_dataset(path), 0) for path in (cut, hidden)]
+    (tmp_path / "table.csv").write_text("video,prompt\na.mp4,one\nb.mp4,two\n")
+    assert [annotation.mark(open_dataset(path), 0) for path in (cut, hidden)] == before
+    write_video(tmp_path / "a.mp4", range(8))
+    assert annotation.mark(open_dataset(cut), 0) != before[0]

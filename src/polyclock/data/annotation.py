@@ -27,7 +27,7 @@ from . import dense
 from .encode import VideoFile
 from .files import aside, commit, make_folder, write_json
 from .formats.options import divide
-from .source import Dataset, load_json, rational
+from .source import Around, Dataset, load_json, rational
 
 NAME = "annotations.json"
 VERSION = 1
@@ -104,6 +104,8 @@ def _seen_from(source: str, root: Path) -> str:
 def mark(dataset: Dataset, episode: int) -> str:
     """What tells whether an episode is still the one that was annotated: its own hash where the format has one."""
     own = getattr(dataset, "mark", None)
+    if own is None and isinstance(dataset, Around):  # what it changes is said in the source's options
+        return mark(dataset.dataset, episode)
     return str(own(episode)) if own is not None else dataset.fingerprint
 
 

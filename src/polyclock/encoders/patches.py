@@ -34,8 +34,13 @@ class Patches:
 
 
 class PatchReader(nn.Module):
+    """Cuts frames into patches."""
+
     def __init__(self, patch: tuple[int, int], shape: Shape) -> None:
+        """Errors: ValueError for an unknown size, or one that the patches do not divide."""
         super().__init__()
+        if len(shape) != 4 or None in shape[:3]:
+            raise ValueError(f"Patches needs a known shape (frames, height, width, channels), got {shape}")
         frames, height, width = (int(n or 0) for n in shape[:3])
         if height % patch[0] or width % patch[1]:
             raise ValueError(f"patches of {patch} do not divide images of {height} x {width}")
@@ -43,6 +48,7 @@ class PatchReader(nn.Module):
         self.length = frames * (height // patch[0]) * (width // patch[1])
 
     def forward(self, values: Tensor) -> Tensor:
+        """(b, T', H, W, C) -> (b, T' * N, P * C)."""
         if values.dtype == torch.uint8:
             values = values.float() / 127.5 - 1
         b, t, height, width, c = values.shape
