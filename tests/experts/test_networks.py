@@ -119,6 +119,21 @@ def test_weights_that_are_not_what_is_needed_are_refused(weights: Path, monkeypa
         _ = DepthAnything(weights="nobody/nothing").fingerprint
 
 
+def test_code_in_a_folder_is_not_even_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    from polyclock.experts.weights import network
+
+    theirs = {"AutoConfig": "code.C", "AutoModelForObjectDetection": "code.M"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": theirs}))
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="custom code"):
+        network("AutoModelForObjectDetection", tmp_path, (), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
 def test_features_are_the_patch_tokens(weights: Path, kind: str) -> None:
     import transformers as tf

@@ -77,9 +77,9 @@ def network(kind: str, folder: Path, types: tuple[str, ...], device: str) -> nn.
     loud = log.get_verbosity()
     log.set_verbosity_error()  # what matters of what it says is looked at below
     try:
-        model, told = made.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        # Not said, `trust_remote_code` is a question to whoever sits at the keyboard.
+        how = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+        model, told = made.from_pretrained(folder, trust_remote_code=False, **how)
     finally:
         log.set_verbosity(loud)
     lacking = sorted(told["missing_keys"])
