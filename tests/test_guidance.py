@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from polyclock.codecs import Quantile
 from polyclock.encoders import Numbers
 from polyclock.guidance import Guide, Pull, fading
 from polyclock.layout import Layout, Stream
@@ -244,6 +246,20 @@ def test_withholding_a_condition_guides_the_actions_alone() -> None:
     assert back["action"].mean() == pytest.approx(0.0, abs=0.05) and back["action"].std() == pytest.approx(
         1.118, abs=0.05
     )
+
+
+def test_what_is_said_instead_is_raw_and_scaled_as_what_is_given() -> None:
+    fitted = Quantile().fit([np.random.default_rng(0).normal(5, 3, (1000, 3)).astype("float32")])
+    model = awake(recipe(conditions={"state": replace(CONDITIONS["state"], codec=fitted)}).build())
+    how = {"steps": 1, "decode": False, "noise": {"action": torch.zeros(2, 8, 2)}}
+    here, there = torch.ones(2, 1, 3), torch.full((1, 1, 3), 9.0)
+    guide = Guide(weight=-1.0, drop={"state"}, instead={"state": there})
+    found = sample(model, "action | state", state=here, guides=[guide], **how)["action"]
+    assert torch.allclose(
+        found, sample(model, "action | state", state=there.expand(2, -1, -1), **how)["action"], atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"'state' has shape \(1, 1, 9\); it must be \(B, 1, 3\)"):
+        sample(model, "action | state", state=here, guides=[replace(guide, instead={"state": torch.ones(1, 1, 9)})])
 
 
 def test_withholding_the_video_guides_the_actions_alone() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from .conditioning import Given, stack
 from .dice import Dice
 from .errors import unknown
-from .intake import latent_of
+from .intake import condition_of, latent_of
 from .modality import NULLS, spread
 from .model import WorldModel
 from .nn.attention import Memory
@@ -91,10 +91,11 @@ class Guide:
     def acts(self, time: float) -> bool:
         return self.weight != 0 and self.interval[0] <= time <= self.interval[1]
 
-    def encoded(self, model: WorldModel) -> Guide:
+    def encoded(self, model: WorldModel, dice: Dice) -> Guide:
         """The same with what is said instead as the conditioner makes it of one sample's value."""
-        said = {n: [v] if isinstance(v, str) else v.to(model.device) for n, v in self.instead.items()}
-        return replace(self, instead={n: model.conditioner.said(n, v) for n, v in said.items()}) if said else self
+        told = {n: [v] if isinstance(v, str) else v for n, v in self.instead.items()}
+        said = {n: model.conditioner.said(n, condition_of(model, n, v, dice)) for n, v in told.items()}
+        return replace(self, instead=said)
 
 
 @dataclass
@@ -203,7 +204,7 @@ def ready(
         g.check(model)
         if isinstance(g, Guide):
             g.check_told(roles, conditions)
-        done.append(g.encoded(model, roles, dice, latent=latent) if isinstance(g, Pull) else g.encoded(model))
+        done.append(g.encoded(model, roles, dice, latent=latent) if isinstance(g, Pull) else g.encoded(model, dice))
     return done
 
 

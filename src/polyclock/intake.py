@@ -41,7 +41,7 @@ def fill_given(
     for name in (n for n in names if n not in x):
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
     named = query.given_conditions(model.conditions)
-    features = {n: _condition(model, n, values[n], dice) for n in named if n in values}
+    features = {n: condition_of(model, n, values[n], dice) for n in named if n in values}
     rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
     return x, model.conditioner(features, rows, size)
 
@@ -94,7 +94,7 @@ def _tensor(model: WorldModel, name: str, value: Tensor | list[str]) -> Tensor:
     return value.to(model.device)
 
 
-def _condition(model: WorldModel, name: str, value: Tensor | list[str], dice: Dice) -> Tensor | list[str]:
+def condition_of(model: WorldModel, name: str, value: Tensor | list[str], dice: Dice) -> Tensor | list[str]:
     """A given condition as its encoder takes it. Errors: a value of another kind or shape."""
     if model.conditions[name].kind == "text":
         if isinstance(value, Tensor) or not all(isinstance(text, str) for text in value):
