@@ -105,6 +105,11 @@ def test_missing_files_and_weights_are_named(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="lacks 'registers'"):
         from_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    for text, message in (("{", "is damaged: config.json is no JSON"), ("[]", "not written"), ("{}", "not written")):
+        config.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            from_pretrained(tmp_path)
     (tmp_path / "codecs.safetensors").unlink()
     with pytest.raises(ValueError, match=r"codecs.safetensors is missing"):
         from_pretrained(tmp_path)

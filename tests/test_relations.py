@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from polyclock import from_pretrained, save_pretrained
+from polyclock.backbones.wan import Wan
 from polyclock.batch import Batch
 from polyclock.dice import Dice
 from polyclock.layout import Layout, Stream
@@ -118,6 +119,12 @@ def test_faults() -> None:
     m = model(block=3)
     with pytest.raises(ValueError, match="'relations' looks behind block 3 of 2"):
         loss(m, batch(m), m.recipe.law, Dice(0, 0, range(4)))
+    narrow = recipe(
+        auxiliary={"relations": TEACHER}, law=Shared(), layout=Layout(*map(Stream, ("action", "depth", "video"))),
+        backbone=Wan(width=32, depth=2, heads=2, experts={"video": 16}),
+    ).build()  # fmt: skip
+    with pytest.raises(ValueError, match="'relations' looks at tokens of 'video', which pass through blocks of their"):
+        loss(narrow, batch(narrow), Shared(), Dice(0, 0, range(4)))
     with pytest.raises(ValueError, match="cannot be called 'video'"):
         recipe(auxiliary={"video": TEACHER}, modalities={"video": VIDEO})
     m = model(skip=4)

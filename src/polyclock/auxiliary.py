@@ -24,14 +24,16 @@ def net_of(model: WorldModel, name: str) -> RelationsNet:
 @contextmanager
 def watched(model: WorldModel) -> Iterator[dict[str, Tensor]]:
     """What auxiliary objectives compare, name -> tokens (B, L, D) behind the block that each names, of the last call
-    within. Errors: ValueError for a block that the backbone does not have."""
+    within. Errors: ValueError for a block that the backbone does not have, or tokens that do not pass through it."""
     seen: dict[str, Tensor] = {}
     hooks = []
     blocks = list(model.backbone.blocks) if len(model.auxiliary) else []  # type: ignore[arg-type]
     for name in model.auxiliary:
-        place = net_of(model, name).spec.block
+        place, of = net_of(model, name).spec.block, net_of(model, name).spec.of
         if place > len(blocks):
             raise ValueError(f"{name!r} looks behind block {place} of {len(blocks)}")
+        if model.layout.stream_of(of).name in model.backbone.narrow:
+            raise ValueError(f"{name!r} looks at tokens of {of!r}, which pass through blocks of their own")
 
         def keep(_: nn.Module, __: object, out: Tensor, name: str = name) -> None:
             seen[name] = out

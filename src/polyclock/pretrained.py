@@ -99,8 +99,11 @@ def from_pretrained(folder: str | Path, classes: Iterable[type] = ()) -> WorldMo
     for name in ("config.json", "model.safetensors", "codecs.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is no model folder: {name} is missing")
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("library") != "polyclock":
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder} is damaged: config.json is no JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("library") != "polyclock" or "recipe" not in config:
         raise ValueError(f"{folder / 'config.json'} was not written by polyclock")
     fitted = safetensors.torch.load_file(folder / "codecs.safetensors")
     recipe = from_plain(config["recipe"], fitted, table(classes), root=folder)

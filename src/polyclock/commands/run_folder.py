@@ -96,7 +96,7 @@ def load(found: Found, device: str | None = None, code: str | None = None) -> Wo
         model = from_pretrained(found.folder, classes=own_classes(code))
         if found.average:
             load_weights(model, found.average, optional=True)
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise ValueError(f"{found.folder} is damaged: {error}") from None
     return model.to(where).eval()
 
