@@ -173,11 +173,16 @@ def test_a_ledger_of_something_else_is_left_alone(tmp_path: Path) -> None:
     for other, said in (
         (policy(execute=3), "execute is 4 there and 3 here"),
         (policy(seed=1), "seed is 0 there and 1 here"),
+        (policy(solver="heun"), "solver is None there and heun here"),
         (Still(), "policy is model there and still here"),
     ):
         with pytest.raises(ValueError, match=f"holds episodes of another rollout: {said}"):
             world().evaluate(other, 1, ledger=path)
     assert path.read_bytes() == before
+    other = tmp_path / "other.jsonl"
+    world().evaluate(policy(solver="heun"), 1, ledger=other)
+    with pytest.raises(ValueError, match="solver is heun there and None here"):
+        world().evaluate(policy(), 1, ledger=other)
     path.write_text('{"task": "x"}\n')
     with pytest.raises(ValueError, match="line 1, is no episode of a ledger: it lacks number"):
         world().evaluate(policy(), 1, ledger=path)

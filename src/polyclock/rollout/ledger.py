@@ -20,8 +20,9 @@ from ..data.source import load_jsonl
 from ..envs.world import Start
 
 Row = dict[str, Any]
-OPTIONAL = ("free", "guides", "overlap")  # of what acted; where it is lacking there is none
 TIMES = ("latency_ms", "seconds")  # what differs from run to run; the rest of a row does not
+# How an episode went; the rest of a row says what acted.
+WENT = ("task", "number", "start", "success", "steps", "first_success", "actions", "calls", "error", *TIMES)
 
 
 def start_hash(start: Start) -> str:
@@ -85,7 +86,7 @@ class Ledger:
 
     def _check(self) -> None:
         for row in self.rows:
-            for name in dict.fromkeys([*self.about, *(k for k in OPTIONAL if k in row)]):
+            for name in dict.fromkeys([*self.about, *(k for k in row if k not in WENT)]):
                 if row.get(name) != self.about.get(name):
                     raise ValueError(
                         f"{self.path} holds episodes of another rollout: {name} is {_short(row.get(name))} there and "
