@@ -11,7 +11,7 @@ from numbered import write_video
 
 from polyclock.data import annotation, dense, open_dataset
 from polyclock.data.cropped import cut, ratio
-from polyclock.data.encode import VideoCodec
+from polyclock.data.encode import VideoCodec, encode_video
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
 
 SIZE, CAMERA = (48, 80), "observation.images.front"
@@ -82,3 +82,21 @@ def test_what_was_said_of_a_clip_holds_when_others_come(tmp_path: Path) -> None:
     assert [annotation.mark(open_dataset(path), 0) for path in (cut, hidden)] == before
     write_video(tmp_path / "a.mp4", range(8))
     assert annotation.mark(open_dataset(cut), 0) != before[0]
+
+
+def test_clips_of_several_sizes_are_each_cut_by_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", range(9))
+    wide = np.zeros((9, 32, 80, 3), np.uint8)
+    wide[:, :, 24:56] = 255
+    encode_video(tmp_path / "b.mp4", wide, 30, VideoCodec(encoder="h264", crf=1))
+    inner = open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path, aspect="1:1")
+    assert inner.facts.columns["video"][:2] == (None, None)
+    asked: list[list[int]] = []
+    read = type(inner).read
+    monkeypatch.setattr(type(inner), "read", lambda *a: asked.append(list(a[3])) or read(*a))
+    for start in (3, 5):
+        found = dataset.read(1, "video", [start, start + 1], (16, 16))
+        assert found.shape == (2, 16, 16, 3) and found.min() > 200
+    assert asked == [[0], [3, 4], [5, 6]], "its size is looked up once"
+    assert dataset.read(0, "video", [2], (16, 16)).shape == (1, 16, 16, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -40,6 +40,7 @@ class Cropped(Around):
 
     dataset: Dataset
     aspect: Fraction
+    _sizes: dict[tuple[int, str], Size] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def facts(self) -> Facts:
@@ -87,9 +88,11 @@ class Cropped(Around):
         shape = self.dataset.facts.columns[key]
         if shape[0] is not None and shape[1] is not None:
             return shape[0], shape[1]
-        first = self.dataset.read(episode, key, [0])
-        assert isinstance(first, np.ndarray)
-        return first.shape[1], first.shape[2]
+        if (episode, key) not in self._sizes:
+            first = self.dataset.read(episode, key, [0])
+            assert isinstance(first, np.ndarray)
+            self._sizes[episode, key] = first.shape[1], first.shape[2]
+        return self._sizes[episode, key]
 
     def _moved(self, episode: int, key: str, kind: str, frames: Sequence[int]) -> np.ndarray:
         """Joints or intrinsics in px of the cut picture; what lies outside of it is not seen."""
