@@ -80,7 +80,7 @@ def test_without_slots_windows_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("shares", "sentence"),
     [
-        ({"pose": 1.0}, "unknown name of which a sample brings one: 'pose'. Possible: depth, flow, masks"),
+        ({"pose": 1.0}, "unknown name of which a sample brings one: 'pose'. Possible: depth, flow, masks, none"),
         ({"depth": -1.0}, "the share -1.0 of 'depth'"),
         ({n: 0.0 for n in (*MAPS, "none")}, "nothing is left to learn from"),  # noqa: C420
     ],

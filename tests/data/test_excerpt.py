@@ -54,6 +54,8 @@ def test_what_is_hidden_is_absent_and_the_rest_is_as_it_was(folder: Path) -> Non
         ({"hide": "acton"}, "unknown column 'acton'. Did you mean 'action'"),
         ({"rename": "action"}, "must be OLD:NEW"),
         ({"rename": f"action:{STATE}"}, "two columns would be called"),
+        ({"rename": "action:a,action:b"}, "'action' is to be hidden or renamed twice"),
+        ({"hide": "action", "rename": "action:a"}, "'action' is to be hidden or renamed twice"),
         ({"fps": 3}, "takes no options; got 'fps'"),
     ],
 )

@@ -31,7 +31,7 @@ def one_each(
     possible = [n for slot in slots for n in slot]
     for name, share in shares.items():
         if name not in (*possible, NONE):
-            raise unknown("name of which a sample brings one:", name, possible)
+            raise unknown("name of which a sample brings one:", name, (*possible, NONE))
         if not (math.isfinite(share) and share >= 0):
             raise ValueError(f"the share {share} of {name!r} must be a number of at least 0")
     if not slots:

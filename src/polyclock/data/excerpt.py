@@ -91,12 +91,17 @@ class Excerpt(Around):
 def excerpt(dataset: Dataset, *, episodes: str = "", hide: str = "", rename: str = "") -> Dataset:
     """A data set as the options say it: `episodes="0-99,395"`, `hide="action,observation.state"`, `rename="old:new"`.
 
-    Errors: ValueError for an episode or column that it lacks, a new name that another column has, what is no OLD:NEW.
+    Errors: ValueError for an episode or column that it lacks, one that is named twice, a new name that another column
+    has, what is no OLD:NEW.
     """
     hidden = frozenset(c for c in hide.split(",") if c)
     pairs = [tuple(word.split(":")) for word in rename.split(",") if word]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise ValueError(f"rename={rename!r} must be OLD:NEW, several with commas between")
+    said = [*hidden, *(pair[0] for pair in pairs)]
+    again = next((column for column in said if said.count(column) > 1), None)
+    if again:
+        raise ValueError(f"column {again!r} is to be hidden or renamed twice; possible: one of them")
     names = {str(old): str(new) for old, new in pairs}
     part = dataset.only(numbers(episodes)) if episodes else dataset
     if not hidden and not names:
