@@ -21,7 +21,14 @@ from polyclock.rollout.outcome import percent
 def document(**solved: tuple[int, int]) -> dict:
     return {
         "kind": "rollout",
-        "about": {"policy": "model", "query": "action | <camera>", "execute": 4},
+        "about": {
+            "policy": "planner",
+            "query": "action | <camera>",
+            "execute": 4,
+            "model": "0123456789" * 6,
+            "solver": "heun",
+            "plan": {"count": 8, "goal": {"from": "expert"}, "within": None},
+        },
         "tasks": {f"metaworld/{t.replace('_', '-')}": {"successes": a, "episodes": b} for t, (a, b) in solved.items()},
         "latency_ms": {"mean": 31.4, "p50": 30.0, "p95": 44.6},
         "model": {"sha256": "abc" * 20},
@@ -68,6 +75,9 @@ def test_the_ledger_names_every_episode_and_escapes(folder: Path, monkeypatch) -
     text = html(success(read_rollout(folder, "mine"), [], ""))
     assert "Ledger: all 16 episodes" in text and text.count('good">solved<') == 9 and text.count(">not solved<") == 7
     assert "&lt;boom&gt;" in text and "<camera>" not in text
+    assert "heun" in text and "count 8, goal from expert<" in text and "0123456789" not in text, (
+        "all that acted is said"
+    )
     assert "metaworld/coffee, start 7" in text
     monkeypatch.setattr(module, "EPISODES", 5)
     few = html(success(read_rollout(folder, "mine"), [], ""))

@@ -97,8 +97,7 @@ def success(own: Rollout | None, beside: Sequence[Rollout], hint: str) -> list[M
     out += [element("p", text) for text in _against(own, beside)]
     if own.film:
         out.append(_film(own.film))
-    about = own.document.get("about") or {}
-    facts = [(k, about.get(k)) for k in ("policy", "query", "execute", "solver_steps", "seed", "size", "cameras")]
+    facts = [(k, v) for k, v in (own.document.get("about") or {}).items() if k != "model"]
     facts.append(("milliseconds a call", _latency(own.document.get("latency_ms"))))
     facts.append(("weights", (own.document.get("model") or {}).get("sha256", "")[:16]))
     how = pairs((k.replace("_", " "), _said(v)) for k, v in facts if v not in (None, ""))
@@ -262,4 +261,6 @@ def _span(low: float, high: float) -> str:
 
 
 def _said(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k.replace('_', ' ')} {_said(v)}" for k, v in value.items() if v is not None)
+    return ", ".join(map(_said, value)) if isinstance(value, list | tuple) else str(value)
