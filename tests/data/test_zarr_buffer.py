@@ -221,6 +221,7 @@ def _numbers(name: str, *values: int) -> Damage:
         (_numbers("meta/episode_ends/1", 99, 0), r"data/action has 27 rows, the episodes end at 99"),
         (_document("data/action", dtype="|O"), r"data/action holds \|O, not numbers"),
         (_document("data/action", dtype=[["a", "<f4"]]), "data/action holds .*, not numbers"),
+        (_document("data/action", dtype="<q9"), "data/action/.zarray is no zarr v2 array"),
         (_document("data/action", filters=[{"id": "pickle"}]), "data/action is packed by 'pickle'; possible: blosc"),
         (_document("data/obs.front", compressor={"id": "imagecodecs_jpegxl"}), "packed by 'imagecodecs_jpegxl'"),
         (_document("data/action", chunks=[0, 7]), "data/action/.zarray is no zarr v2 array"),

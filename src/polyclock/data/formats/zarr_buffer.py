@@ -137,6 +137,7 @@ def read_grid(files: Files, name: str) -> Grid:
         plain = json.loads(stored)
         shape, chunks = (tuple(int(n) for n in plain[k]) for k in ("shape", "chunks"))
         kind = plain["dtype"]
+        number = np.dtype(kind) if isinstance(kind, str) else None
         packed = [*(plain.get("filters") or []), *([plain["compressor"]] if plain.get("compressor") else [])]
         identities = [str(c["id"]) for c in packed]
         order, separator = str(plain.get("order", "C")), str(plain.get("dimension_separator", "."))
@@ -146,14 +147,14 @@ def read_grid(files: Files, name: str) -> Grid:
         raise ValueError(f"{where}/.zarray is no zarr v2 array: {error!r}") from None
     if not good:
         raise ValueError(f"{where}/.zarray is no zarr v2 array: format {plain['zarr_format']}, shape {shape}")
-    if not isinstance(kind, str) or np.dtype(kind).kind not in "biuf":
+    if number is None or number.kind not in "biuf":
         raise ValueError(f"{where} holds {kind}, not numbers")
-    if math.prod(chunks) * np.dtype(kind).itemsize > LARGEST:
+    if math.prod(chunks) * number.itemsize > LARGEST:
         raise ValueError(f"{where} has chunks of {chunks}, more than {LARGEST} bytes")
     for identity in identities:
         if identity not in CODECS:
             raise ValueError(f"{where} is packed by {identity!r}; possible: {', '.join(CODECS)}")
-    return Grid(name, shape, chunks, np.dtype(kind), order, separator, plain.get("fill_value"), tuple(packed))
+    return Grid(name, shape, chunks, number, order, separator, plain.get("fill_value"), tuple(packed))
 
 
 class Buffer:
