@@ -119,6 +119,16 @@ def test_a_source_that_changed_or_went(out: Path) -> None:
     assert faults(out) == ["annotations.json: annotations.json has version 9; this program reads 1"]
 
 
+def test_a_damaged_record_is_named(out: Path) -> None:
+    (path,) = (out / "records").glob("*.jsonl")
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(first[:-9] + b"\n" + rest)
+    (fault,) = faults(out)
+    assert fault.startswith(f"annotations.json: records/{path.name}, line 1, is not JSON")
+    with pytest.raises(ValueError, match=f"{path.name}, line 1, is not JSON"):
+        open_dataset(out)
+
+
 def test_rows_beyond_the_array(tmp_path: Path) -> None:
     kept = Latents(Moving(), tmp_path, {"column": CAMERA})
     kept.fill({3: [79]}, lambda e, rows: np.ones((len(rows), 1, 2, 2)))

@@ -149,11 +149,17 @@ class Log:
 
 
 def lines(root: Path, folder: str) -> Iterator[Record]:
-    """The records of all shards; a torn last line, which a process may be writing, is left out."""
+    """The records of all shards; a torn last line, which a process may be writing, is left out.
+
+    Errors: ValueError naming file and line of one that is damaged.
+    """
     for path in sorted((root / folder).glob("*.jsonl")):
         text = path.read_bytes()
-        for line in text[: text.rfind(b"\n") + 1].splitlines():
-            yield json.loads(line)
+        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}, is not JSON: {error}") from None
 
 
 def latest(root: Path, folder: str, made: Mapping[str, str]) -> dict[tuple[int, str], Record]:

@@ -24,20 +24,19 @@ def verify_annotated(root: Path) -> list[Problem]:
     """
     try:
         said = annotation.load(root)
+        made = {name: entry["made"] for name, entry in (said["columns"] | said["filters"]).items()}
+        records, failed = (annotation.latest(root, n, made) for n in (annotation.RECORDS, annotation.QUARANTINE))
     except ValueError as error:
         return [Problem(annotation.NAME, None, None, str(error).replace(f"{root}/", ""))]
-    made = {name: entry["made"] for name, entry in (said["columns"] | said["filters"]).items()}
-    records = annotation.latest(root, annotation.RECORDS, made)
     problems = _of_source(root, said, records)
     for (episode, _), record in sorted(records.items()):
         if "file" in record:
             fault = _of_file(root / record["file"], record)
             problems += [Problem(record["file"], episode, None, what, note=note) for what, note in fault]
     problems += _of_projections(root, said)
-    failed = [pair for pair in annotation.latest(root, annotation.QUARANTINE, made) if pair not in records]
     problems += [
         Problem(annotation.QUARANTINE, e, None, f"there is no {name}: it failed", note=True)
-        for e, name in sorted(failed)
+        for e, name in sorted(failed.keys() - records.keys())
     ]
     problems += [_leftover(path, root) for path in sorted(root.rglob(f".*{ASIDE}"))]
     kept = verify_latents(root / annotation.LATENTS)
