@@ -233,6 +233,8 @@ def test_choices_of_features(base: str) -> None:
     assert flow.sample and dreamworld(**large, posterior=True).modalities["video"].codec.sample
     exact = dreamworld(**large, experts="maps").modalities
     assert exact["geometry"].shape == (3, 4, 6, 1) and exact["geometry"].key == "depth"
+    with pytest.raises(ValueError, match='experts="features" needs a base with an autoencoder'):
+        dreamworld(**TINY, experts="features")
     world = dreamworld(**TINY, cameras=("observation.images.corner2",)).modalities
     assert world["semantics"].key == "observation.segmentation.corner2"
 
@@ -269,6 +271,10 @@ def test_the_other_recipes() -> None:
 
 
 def test_videorepa_on_wan(base: str) -> None:
+    latents = videorepa(base=f"{base}/transformer", frames=3)  # which brings no autoencoder
+    assert (
+        latents.auxiliary["like_semantics"].codec.codecs[1].grid == latents.modalities["video"].shape[1:3] == (480, 832)
+    )
     recipe = videorepa(base=base, image=(32, 48), frames=9, width=WIDTH, hidden=32).fit(Data())
     spec = recipe.auxiliary["like_semantics"]
     assert spec.shape == (3, 2, 3, WIDTH) and (spec.block, spec.skip) == (2, 1)

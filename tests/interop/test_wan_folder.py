@@ -14,6 +14,7 @@ from torch import nn
 from polyclock import Layout, Modality, Stream
 from polyclock.backbones.wan import SIZES, Wan
 from polyclock.interop import wan
+from polyclock.interop.expanded import sources_of
 from polyclock.interop.wan_folder import backbone_of, bytes_of, read_config
 from polyclock.pretrained import from_pretrained
 
@@ -233,9 +234,15 @@ def test_a_damaged_folder(sharded: Folder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds neither diffusion_pytorch_model.safetensors nor"):
         wan.load(tmp_path)
     index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
-    index.write_text("{}")
-    with pytest.raises(ValueError, match="is no index of safetensors"):
+    for text in ("{}", '{"weight_map": ["a"]}', '{"weight_map": 1}', "[]"):
+        index.write_text(text)
+        with pytest.raises(ValueError, match="is no index of safetensors"):
+            wan.load(tmp_path)
+    index.write_text('{"weight_map": {"proj_out.bias": 1}}')
+    with pytest.raises(ValueError, match="names '1', which is no file in"):
         wan.load(tmp_path)
+    index.write_text('{"weight_map": {}}')
+    assert sources_of(tmp_path) is None
     index.write_text(json.dumps({"weight_map": {"proj_out.bias": "../config.json"}}))
     with pytest.raises(ValueError, match=r"names '\.\./config\.json', which is no file in"):
         wan.load(tmp_path)

@@ -138,10 +138,10 @@ def open_weights(folder: str | Path) -> Weights:
         with _open(single) as file:
             return Weights(folder, dict.fromkeys(file.keys(), single.name))
     try:
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        where = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{index} is no index of safetensors: {error!r}") from error
-    for name in sorted(set(where.values())):
+    for name in sorted(set(map(str, where.values()))):
         if Path(name).name != name or not (folder / name).is_file():
             raise ValueError(f"{index} names {name!r}, which is no file in {folder}")
     return Weights(folder, where)
@@ -157,6 +157,8 @@ def _open(file: Path) -> Any:
 def notes_of(folder: str | Path) -> dict[str, str]:
     """What the first file of weights says of itself in its header."""
     found = open_weights(folder)
+    if not found.where:
+        return {}
     with _open(found.folder / next(iter(found.where.values()))) as file:
         return dict(file.metadata() or {})
 

@@ -5,8 +5,8 @@ Expects    the video's velocity at the first step is the base network's to the b
 Hardware   with Wan2.1: 8 GPUs of 80 GB; without a base: two CPU cores
 Command    polyclock annotate CLIPS --experts flow=raft:FILE,semantics=dino:WEIGHTS,geometry=vggt --out ANNOTATED, then
            polyclock train dreamworld --base WAN --data ANNOTATED --out RUN --steps 2000 --batch-size 16 --lr 1e-5 \
-               --warmup 400 --schedule constant --betas 0.9,0.99 --weight-decay 0.2 --ema 0 --precision bf16 --seed 42 \
-               --recompute --lora 32 --lora-of attention,cross --lora-beside embed.video,head.video
+               --warmup 400 --schedule constant --betas 0.9,0.99 --weight-decay 0.2 --ema 0 --clip 1 --precision bf16 \
+               --seed 42 --recompute --lora 32 --lora-of attention,cross --lora-beside embed.video,head.video
            polyclock train dreamworld --data DATASET --out RUN: a small network on pixels and a world's exact maps
 
 What the paper leaves open is an argument here, or a flag of training above; docs/papers/dreamworld.md lists all.
@@ -75,7 +75,7 @@ def dreamworld(
     drop: float = 0.0,  # share of samples without a feature, of each by itself
     null: Null = "zero",  # what a withheld feature looks like: zero, mean, noise, or blank (zero before the noise)
     learn_dropped: bool = False,  # a dropped feature is learnt all the same
-    drop_text: float = 0.0,  # share of samples without their caption
+    drop_text: float = 0.0,  # share of samples without their caption; none where a base brings no text encoder
     density: Literal["logit-normal", "uniform"] = "logit-normal",  # of the times
     shift: float = 1.0,  # of the times towards noise
     first: float = 0.0,  # share of samples whose first picture is given
@@ -96,14 +96,21 @@ def dreamworld(
 ) -> Recipe:
     """Video and features in one stream on one clock; features join a base silently.
 
-    # differs from the paper: flow is drawn at the later frame of its pair, as a causal autoencoder sees it; without a
-    base clean pictures are predicted, as a token holds more numbers than a small network is wide.
+    # differs from the paper: means, deviations and components are fitted to features before they are brought to the
+    latents' grid, as ReDi does it, where theirs are fitted after it; the frames of a clip follow each other at `rate`,
+    where theirs are spread over all of it (CLIPS?frames=81&fps=16 does that); without a base clean pictures are
+    predicted, as a token holds more numbers than a small network is wide.
+
+    Errors: ValueError for a size that does not come out even, an unknown feature, or features without an autoencoder.
     """
     numbers = LARGE if base else SMALL
     image, frames, rate = image or numbers["image"], frames or numbers["frames"], rate or numbers["rate"]  # type: ignore[assignment]
     start = read(base, posterior) if base else small(size, network, patch, predict)
     film = sized(start.modalities["video"], image, frames, rate, cameras[0])  # type: ignore[arg-type]
-    exact = (experts or ("features" if isinstance(film.codec, WanVAE) else "maps")) == "maps"
+    latent = isinstance(film.codec, WanVAE)
+    if experts == "features" and not latent:
+        raise ValueError('experts="features" needs a base with an autoencoder; possible here: "maps"')
+    exact = experts == "maps" or not latent
     drawn = codecs(film, image, reach, classes, exact, components, scale, pooling, space)  # type: ignore[arg-type]
     plain = PLAIN if predict == "data" and not base else {}
     modalities = {"video": replace(film, weight=plain.get("video", 1.0))}

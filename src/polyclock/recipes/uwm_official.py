@@ -2,10 +2,12 @@
 
 Paper      Zhu et al., Unified World Models (RSS 2025, arXiv 2504.02792), and the checkpoints that its authors released
 Expects    with the same weights, noise and draws: their outputs, losses and gradients to 1e-5 (docs/results.md)
-Hardware   published: 36 samples on each of 4 A100s, 100,000 steps; fine-tuning 10,000 steps
-Command    polyclock train uwm_official --data DATASET --vae FOLDER --out RUN --lr 1e-4 --weight-decay 1e-6
-           --schedule constant --warmup 0 --clip 0 --ema 0 --batch-size 36
+Hardware   published: 4 A100s, a day
+Command    torchrun --nproc-per-node 4 -m polyclock.cli train uwm_official --data DATASET --vae FOLDER --out RUN \
+               --steps 100000 --batch-size 144 --lr 1e-4 --weight-decay 1e-6 --schedule constant --warmup 0 --clip 0 \
+               --ema 0
            polyclock import uwm models.pt --views A,B --resize 240,240 --out DIR
+           docs/papers/uwm.md has the command for fine-tuning
 """
 
 from __future__ import annotations
@@ -61,6 +63,9 @@ def uwm_official(
     seed: int = 0,
 ) -> Recipe:
     """Actions (horizon, A) beside latents of the future frames (frames, crop / 8, crop / 8, 4) of every camera.
+
+    # differs from the paper: the network that reads the cameras begins at random, where theirs begins with ImageNet's
+    weights. What differs in training is listed in docs/papers/uwm.md.
 
     With few `looks`, or with grid=8 and recoloured=False, latents can be kept: `train --latents FOLDER`.
     """
@@ -143,7 +148,11 @@ def _actions(column: str, rate: float, horizon: int, scaled: bool) -> Modality:
 
 
 def _numbers(state: tuple[str, ...], rate: float, frames: int, sentence: int, width: int) -> Mapping[str, Condition]:
-    """The conditions that are vectors: proprioception as it is, scaled to [-1, 1], and a sentence's features."""
+    """The conditions that are vectors: proprioception, and a sentence's features.
+
+    # differs from the paper: proprioception is always brought to [-1, 1] by its extremes, as theirs is for DROID; for
+    LIBERO theirs takes it as it is.
+    """
     out = {}
     for column in state:
         name = column.rsplit(".", 1)[-1]

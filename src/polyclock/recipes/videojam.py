@@ -3,8 +3,9 @@
 Paper      VideoJAM (arXiv 2502.02492), no official code. Its drop rates, and guidance in the first half of the steps
            alone, are quoted second hand
 Expects    at our scale, docs/results.md
-Hardware   as of dreamworld
-Command    polyclock train videojam --base WAN --data ANNOTATED --out RUN --lr 5e-6 --schedule constant
+Hardware   published: 32 GPUs for a network of 4 billion weights; with Wan2.1 as of dreamworld
+Command    polyclock train videojam --base WAN --data ANNOTATED --out RUN --image 256,256 --steps 50000 \
+               --batch-size 32 --lr 5e-6 --warmup 0 --schedule constant
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def videojam(
     detail: bool = False,  # convolutions beside the tokens
     seed: int = 0,
 ) -> Recipe:
-    """Video and flow in one stream on one clock; both losses count alike, for ever."""
+    """Video and flow in one stream on one clock; both losses count alike, for ever.
+
+    # differs from the paper: it begins as a published Wan, where theirs begins as a network of their own.
+    """
     found = dreamworld(
         base=base, features=("flow",), cameras=cameras, image=image, frames=frames, rate=rate, weight=1.0, annealed=0,
         drop=drop_flow, drop_text=drop_text, reach=reach, first=first, still=still, detail=detail, seed=seed,

@@ -2,8 +2,10 @@
 
 Paper      VideoREPA (arXiv 2505.23656), the form of its loss from the official code
 Expects    at our scale, docs/results.md
-Hardware   as of dreamworld
-Command    polyclock train videorepa --base WAN --data ANNOTATED --out RUN --lr 2e-6 --warmup 100 --schedule constant
+Hardware   published: 8 GPUs with 4 samples each; with Wan2.1 as of dreamworld
+Command    polyclock train videorepa --base WAN --data ANNOTATED --out RUN --steps 4000 --batch-size 32 --lr 2e-6 \
+               --warmup 100 --schedule constant --betas 0.9,0.95 --weight-decay 1e-4 --clip 1 --ema 0 --precision bf16 \
+               --seed 42
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def videorepa(
 ) -> Recipe:
     """The video alone, with an auxiliary objective for each kind of feature.
 
-    # differs from the paper: features at the token grid, where theirs come from a video encoder at another resolution.
+    # differs from the paper: features of single pictures at the token grid, where theirs come from a video encoder at
+    another resolution; Wan and its clips of 81 frames at 480 x 832, where theirs is CogVideoX with 49 at 480 x 720.
     """
     found = dreamworld(
         base=base, features=(), cameras=cameras, image=image, frames=frames, rate=rate, drop_text=drop_text,
@@ -52,13 +55,14 @@ def videorepa(
     large = isinstance(film.codec, WanVAE)
     grid = (film.grid[1], film.grid[2])
     time = int(film.shape[0] or 0)
-    exact = codecs(film, image or (64, 64), 0.15, 13, True, 8, "none", "causal", "bilinear")
+    pixels = (int(film.shape[1] or 0), int(film.shape[2] or 0))  # where there is no autoencoder
+    exact = codecs(film, pixels, 0.15, 13, True, 8, "none", "causal", "bilinear")
     auxiliary = {}
     for name in features:
         channels, codec, column = width, _cells(grid, large), name
         if not large:
             channels, plain, column = exact[name]
-            codec = Chain(plain, _cells(grid, large, image or (64, 64)))
+            codec = Chain(plain, _cells(grid, large, pixels))
         auxiliary[f"like_{name}"] = Relations(
             of="video", block=deep, shape=(time, *grid, channels), key=column_name(cameras[0], column), rate=film.rate,
             codec=codec, pairs=pairs, skip=1 if large else 0, margin=margin, hidden=hidden, weight=weight,
