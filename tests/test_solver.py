@@ -149,8 +149,9 @@ def test_faults_are_named(model, query, values, message):
 
 def test_untrained_queries_warn_once_and_raise_if_strict():
     model = awake(recipe(modalities=PIXELS, law=Independent()).build())
-    with pytest.warns(UserWarning, match="lies outside what this model was trained for"):
+    with pytest.warns(UserWarning, match="lies outside what this model was trained for") as told:
         sample(model, "action | video[:2]", video=clip()[:, :2], steps=1)
+    assert told[0].filename == __file__
     with pytest.raises(ValueError, match="lies outside"):
         sample(model, "action | video[:2]", video=clip()[:, :2], steps=1, strict=True)
     with warnings.catch_warnings():
@@ -352,3 +353,7 @@ def test_solvers_that_cannot_walk_say_so():
     once = recipe(modalities=modalities, law=Fixed(1.0)).build()
     with pytest.raises(ValueError, match="answers in one step"):
         walk("dpm++", None, once, "a |")
+    for how in ({"steps": 3}, {"schedule": Together(steps=3)}, {"schedule": Chunks(count=2, steps=1)}):
+        with pytest.raises(ValueError, match="[23] steps, but this model was trained at t = 1 alone"):
+            sample(once, "a |", **how)
+    assert sample(once, "a |", schedule=Together(steps=1))["a"].shape == (1, 2, 3)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .conditioning import Given
 from .dice import Dice
 from .errors import unknown
 from .guidance import Differences, Guide, Pull, guided, ready
@@ -144,42 +145,57 @@ def sample(
     told = query.given_conditions(model.conditions)
     with answering(model):
         guides = ready(guides, model, roles, told, dice, latent=not decode)
-        drops = [g for g in guides if isinstance(g, Guide)]
-
         x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
         given = model.prepared(given)
         x = start(x, roles, model, dice, noise or {})
-        eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if any(n in g.drop for g in drops)}
+        dropped = {n for g in guides if isinstance(g, Guide) for n in g.drop}
+        eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if n in dropped}
         rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)
-        if model.modulation.whole:
-            for name, time in ((n, t) for row in rows for n, t in row.items()):
-                one_time(model.modalities[name].path.stamp(time)[None], name)
-        wanted = [n for n in roles if Role.WANT in roles[n]]
-        moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
-        moving = {n for *_, movers in moves for n in movers}
-        frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
+        check_rows(rows, model)
+        x = walked(model, x, given, roles, rows, solver or Euler(), guides, eps, guide_batch)
+        return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in roles if Role.WANT in roles[n]}
 
-        memory, before = Memory(), Differences()
-        idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
-        x = x | nothing(model, idle, rows[0])
 
-        def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
-            t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
-            values = {**values, **nothing(model, idle, row)}
-            time = max(float(row[n][frames[n]].max()) for n in wanted)
-            new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
-            kept = memory if memory.sealed else None
-            return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
+def walked(
+    model: WorldModel,
+    x: dict[str, Tensor],
+    given: Given,
+    roles: Roles,
+    rows: Sequence[Row],
+    solver: Solver,
+    guides: Sequence[Guide | Pull],
+    eps: Mapping[str, Tensor],
+    guide_batch: int,
+) -> dict[str, Tensor]:
+    """x[name] (B, T, *S, C), noise where it is not given, moved from the first row of times to the last."""
+    batch = len(next(iter(x.values())))
+    wanted = [n for n in roles if Role.WANT in roles[n]]
+    moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
+    moving = {n for *_, movers in moves for n in movers}
+    frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
 
-        still = set() if any(g.weight for g in drops) else constant_streams(model, roles)
-        if still:
-            old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
-            model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
-            memory.sealed = True
-        for row, after, _ in moves:
-            moved = (solver or Euler()).move(x, row, after, predict, model.modalities)
-            x = x | {n: v for n, v in moved.items() if n not in idle}
-        return {n: model.codec(n).decode(x[n]) if decode else x[n] for n in wanted}
+    memory, before = Memory(), Differences()
+    idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
+    x = x | nothing(model, idle, rows[0])
+
+    def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+        t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
+        values = {**values, **nothing(model, idle, row)}
+        time = max(float(row[n][frames[n]].max()) for n in wanted)
+        new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
+        kept = memory if memory.sealed else None
+        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
+
+    guiding = any(isinstance(g, Guide) and g.weight for g in guides)
+    still = set() if guiding else constant_streams(model, roles)
+    if still:
+        old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
+        model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
+        memory.sealed = True
+    for row, after, _ in moves:
+        moved = solver.move(x, row, after, predict, model.modalities)
+        x = x | {n: v for n, v in moved.items() if n not in idle}
+    return x
 
 
 @contextmanager
@@ -203,11 +219,8 @@ def usual_steps(model: WorldModel) -> int:
 def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None, usual: int = 10) -> Schedule:
     """The schedule to walk: of `usual` steps where nothing is said.
 
-    Errors: two of them, or `steps` beside one, of which one would have no effect; several steps where the model was
-    trained at t = 1 alone (usual 1).
+    Errors: two of them, or `steps` beside one, of which one would have no effect.
     """
-    if usual == 1 and steps not in (None, 1):
-        raise ValueError(f"steps={steps}, but this model was trained at t = 1 alone: it answers in one step; steps=1")
     own = getattr(solver, "schedule", None)
     if schedule is not None and own is not None and schedule is not own:
         raise ValueError(f"{type(solver).__name__} brings its own schedule; give no other")
@@ -217,6 +230,17 @@ def plan(steps: int | None, schedule: Schedule | None, solver: Solver | None, us
             f"steps={steps} has no effect beside a schedule; say it there: {type(found).__name__}(steps=...)"
         )
     return found or Together(steps=usual if steps is None else steps)
+
+
+def check_rows(rows: Sequence[Row], model: WorldModel) -> None:
+    """Errors: several moves where the model was trained at t = 1 alone; frames of one modality at several times where
+    its network is told one."""
+    moves = sum(bool(_movers(row, after)) for row, after in pairwise(rows))
+    if moves > 1 and usual_steps(model) == 1:
+        raise ValueError(f"{moves} steps, but this model was trained at t = 1 alone: it answers in one step; steps=1")
+    if model.modulation.whole:
+        for name, time in ((n, t) for row in rows for n, t in row.items()):
+            one_time(model.modalities[name].path.stamp(time)[None], name)
 
 
 def start(
@@ -284,7 +308,7 @@ def check_trained(model: WorldModel, query: Query, roles: Roles, strict: bool) -
     message = f"the query {query.text!r} lies outside what this model was trained for ({trained})"
     if strict:
         raise ValueError(message)
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, stacklevel=4)  # between this and the caller of `sample` stands torch.no_grad
 
 
 def check_values(query: Query, roles: Roles, values: Mapping[str, Tensor | list[str]], model: WorldModel) -> None:
