@@ -3,7 +3,7 @@
 Paper      DreamWorld (arXiv 2603.00466): Wan2.1-T2V-1.3B with 48 channels in and out
 Expects    the video's velocity at the first step is the base network's to the bit; at our scale, docs/results.md
 Hardware   with Wan2.1: 8 GPUs of 80 GB; without a base: two CPU cores
-Command    polyclock annotate CLIPS --experts flow=raft:FILE,semantics=dino:WEIGHTS,geometry=vggt --out ANNOTATED, then
+Command    polyclock annotate CLIPS --experts flow=raft:FILE,semantics=dino:DINOV2,geometry=vggt:VGGT --out ANNOTATED
            polyclock train dreamworld --base WAN --data ANNOTATED --out RUN --steps 2000 --batch-size 16 --lr 1e-5 \
                --warmup 400 --schedule constant --betas 0.9,0.99 --weight-decay 0.2 --ema 0 --clip 1 --precision bf16 \
                --seed 42 --recompute --lora 32 --lora-of attention,cross --lora-beside embed.video,head.video
