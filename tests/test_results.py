@@ -32,3 +32,19 @@ def test_what_the_main_job_requires_holds_in_the_json(tool):
     found = {(c["first"], c["second"], c["measure"]): c for c in document["comparisons"]}
     assert found["forward", "forward with shuffled actions", "video.mse"]["high"] < 0
     assert found["inverse", "policy", "action.error"]["high"] < 0
+
+
+def test_the_films_of_the_evaluation_page_score_what_the_json_says(tool):
+    """Rows are `MEASURE`: FILM, .. | people | tabletop |, numbers as they are rounded."""
+    page, found, films = (ROOT / "docs" / "evaluation.md").read_text(), tool.load("benchmarks/results/world.json"), []
+    table = page.split("| film or map | people | tabletop |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)`: (.+?) \| (.+?) \| (.+?) \|$", table, re.M)
+    assert len(rows) == 8
+    for measure, named, *columns in rows:
+        films = films if named == "the same" else named.split(", ")
+        for world, cells in zip(("people", "tabletop"), columns, strict=True):
+            numbers = found[world]["measures"][measure]
+            for film, cell in zip(films, cells.split(", "), strict=True):
+                (key,) = (k for k in numbers if k.startswith(film) or film.startswith(k))
+                places = len(cell.partition(".")[2])
+                assert f"{numbers[key]:.{places}f}" == cell, (measure, world, film)
