@@ -120,6 +120,11 @@ def test_floors_ceilings_and_comparisons(toys: None, tmp_path: Path, capsys: pyt
     words = ["rollout", "expert", *TOY, "--episodes", "40", "--json"]
     assert main([*words, "--out", str(tmp_path / "above"), "--enough", "0.5"]) == 0
     assert json.loads(capsys.readouterr().out)["verdicts"]["toy/reach"]["word"] == "above"
+    # How many starts that rollout has was chosen by its own success: nor is there a p-value of one against it.
+    again = ["rollout", "still", *TOY, "--episodes", "9", "--json", "--out", str(tmp_path / "still")]
+    assert main([*again, "--against", str(tmp_path / "above" / "ledger.jsonl")]) == 0
+    after = json.loads(capsys.readouterr().out)["against"]
+    assert after["p_value"] is after["low"] is None and "no p-value" in after["sentence"]
     more = ["--enough", "better", "--against", str(tmp_path / "still" / "ledger.jsonl"), "--episodes", "9"]
     assert main([*words, "--out", str(tmp_path / "better"), *more]) == 0
     early = json.loads(capsys.readouterr().out)

@@ -225,6 +225,7 @@ def _enough(text: str | None, rival: list[Row] | None) -> Sequential | None:
 
 
 def _document(outcome: Outcome, about: dict[str, Any], rival: list[Row] | None, args: dict[str, Any]) -> dict[str, Any]:
+    from ..data.source import load_json
     from ..rollout.outcome import comparison, ended_early
     from ..train.state import versions
 
@@ -236,7 +237,9 @@ def _document(outcome: Outcome, about: dict[str, Any], rival: list[Row] | None, 
         them = str(rival[0]["policy"])
         names = (str(outcome.about["policy"]), them)
         names = names if names[0] != names[1] else ("this run", "the other")
-        early = ended_early(document.get("verdicts", {}))
+        beside = Path(args["against"]).with_name("rollout.json")
+        theirs = load_json(beside).get("verdicts", {}) if beside.is_file() else {}
+        early = ended_early(document.get("verdicts", {})) or ended_early(theirs)
         counts = pairs.plain() | (dict.fromkeys(("p_value", "low", "high")) if early else {})
         sentence = comparison(pairs, *names, early=early)
         document["against"] = {"ledger": args["against"], **counts, "sentence": sentence}
