@@ -158,3 +158,20 @@ def test_a_data_set_with_every_kind(tmp_path: Path) -> None:
         straight = data.read(0, key, [3, 1], half)
         np.testing.assert_array_equal(back, straight)
         assert back.dtype == straight.dtype
+
+
+@pytest.mark.parametrize(
+    ("key", "cameras", "camera"),
+    [
+        (
+            "observation.skeleton.front",
+            ("observation.images.top", "observation.images.front"),
+            "observation.images.front",
+        ),
+        ("skeleton.wrist", ("video", "wrist"), "wrist"),
+        ("skeleton", ("depth", "video"), "video"),
+        ("observation.pose.front", ("observation.images.top",), None),
+    ],
+)
+def test_the_camera_that_joints_are_measured_in(key: str, cameras: tuple[str, ...], camera: str | None) -> None:
+    assert dense.camera_of(key, cameras) == camera

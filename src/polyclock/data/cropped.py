@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from .dense import camera_of
 from .source import Around, Dataset, Facts
 
 Size = tuple[int, int]
@@ -98,8 +99,7 @@ class Cropped(Around):
         """Joints or intrinsics in px of the cut picture; what lies outside of it is not seen."""
         values = self.dataset.read(episode, key, frames)
         assert isinstance(values, np.ndarray)
-        camera = next((c for c in self.dataset.facts.cameras if c.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]), None)
-        camera = camera or ("video" if "video" in self.dataset.facts.cameras else None)
+        camera = camera_of(key, self.dataset.facts.cameras)
         if camera is None:
             raise ValueError(f"{key}: the pictures that it is measured in are not in the data, so it cannot be cut")
         stored = self._stored(episode, camera)

@@ -165,6 +165,14 @@ def notes(info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return dense
 
 
+def camera_of(key: str, cameras: Sequence[str]) -> str | None:
+    """The camera in whose pixels joints or intrinsics are: the one of the same last word, else "video"; None: neither
+    is there."""
+    last = key.rsplit(".", 1)[-1]
+    same = next((c for c in cameras if c.rsplit(".", 1)[-1] == last), None)
+    return same or ("video" if "video" in cameras else None)
+
+
 def decoder_for(info: Mapping[str, Any], key: str) -> Callable[[np.ndarray], np.ndarray] | None:
     """What turns the stored planes of feature `key` into values, or None where `key` is no dense video."""
     note = notes(info).get(key)

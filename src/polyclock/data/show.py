@@ -182,10 +182,10 @@ def _skeletons(dataset: Dataset, number: int, length: int, key: str, note: dict[
     """Joints and limbs in the frame of the camera of that name; without one, of all that is seen here."""
     frames = _frames(length)
     points = np.asarray(dataset.read(number, key, frames), np.float64)
-    camera = next((c for c in dataset.facts.cameras if c.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]), None)
+    camera = dense.camera_of(key, dataset.facts.cameras)
     seen = points[points[..., 2] > 0][:, :2]
-    if camera is not None:
-        height, width = (int(n or 1) for n in dataset.facts.columns[camera][:2])
+    height, width = (None, None) if camera is None else dataset.facts.columns[camera][:2]
+    if height is not None and width is not None:
         seen = np.array([[0, 0], [width, height]])
     low, high = (seen.min(0), seen.max(0)) if len(seen) else (np.zeros(2), np.ones(2))
     scale = WIDTH / max(*(high - low), 1e-9)
