@@ -6,14 +6,17 @@ import copy
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from moving import Moving
+from moving import Moving, recipe
+from polyclock.pretrained import save_pretrained
 from polyclock.report import write
 from polyclock.report.run import brief, ledger, read
+from polyclock.timesteps import Fixed
 from polyclock.train import checkpoint
 
 VOID = ("meta", "img", "input", "br")
@@ -82,6 +85,12 @@ def test_links_lead_to_parts_that_are_there(run_folder: Path, tmp_path: Path) ->
     ids = [a["id"] for _, a in tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert {(a["href"] or "")[1:] for _, a in tags if "href" in a} <= set(ids)
+
+
+def test_a_network_that_regresses_answers_in_its_one_step(tmp_path: Path) -> None:
+    save_pretrained(replace(recipe(), law=Fixed(1.0)).fit(Moving()).build(), tmp_path / "model")
+    page = write(tmp_path / "model", tmp_path / "page.html", dataset=Moving(), episodes=[3], count=1, seconds=0.4)
+    assert "solver steps 1, seed 0" in page.read_text() and "--steps" not in page.read_text()
 
 
 def test_a_run_without_evaluation_clips_or_checkpoints(run_folder: Path, tmp_path: Path) -> None:

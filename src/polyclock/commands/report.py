@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--name", metavar="NAME", help="what a single run is called beside them [as its folder]")
     parser.add_argument("--count", type=int, default=3, metavar="N", help="clips of each question [3]")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of an episode in a clip, at most [2]")
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of the solver [10]")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--code", metavar="FILE.py", help="your own parts that a model's config names (it is run)")
     args = parser.take(words)

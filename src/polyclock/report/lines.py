@@ -20,14 +20,14 @@ class Made:
     """How the part of a page about one run was made.
 
     data     what the data set of its clips is called; None: there are none
-    steps, seed  of the solver, in the clips
+    steps, seed  of the solver, in the clips; no steps: as many as the model usually takes
     rollout  the document of its rollout, {} where there is none, and the folder of it
     page     the words behind `polyclock report` that made the page
     """
 
     run: Run
     data: str | None = None
-    steps: int = 10
+    steps: int | None = None
     seed: int = 0
     rollout: Plain = field(default_factory=dict)
     folder: str = ""
@@ -40,7 +40,12 @@ class Made:
 
     @property
     def solver(self) -> list[str]:
-        return ["--steps", str(self.steps), "--seed", str(self.seed)]
+        return solver(self.steps, self.seed)
+
+
+def solver(steps: int | None, seed: int) -> list[str]:
+    """The words that say how a solver walks; without steps each command takes the model's usual ones."""
+    return [*([] if steps is None else ["--steps", str(steps)]), "--seed", str(seed)]
 
 
 def ask(made: Made, scenes: Scenes) -> dict[str, str]:
@@ -91,9 +96,9 @@ def act(made: Made) -> str:
     tasks = made.rollout.get("tasks") or {}
     world = ",".join(tasks) or _world(made.data) or "metaworld/TASK"
     episodes = max((task["episodes"] for task in tasks.values()), default=10)
-    solver = ["--steps", str(about.get("solver_steps", made.steps)), "--seed", str(about.get("seed", made.seed))]
+    walked = solver(about.get("solver_steps", made.steps), about.get("seed", made.seed))
     where = ["--out", made.folder] if made.folder else []
-    return _line("rollout", *made.weights, "--world", world, "--episodes", str(episodes), *solver, *where)
+    return _line("rollout", *made.weights, "--world", world, "--episodes", str(episodes), *walked, *where)
 
 
 def _world(data: str | None) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..data.files import replacing
 from ..data.source import Dataset, spans
 from ..pretrained import from_pretrained
+from ..solver import usual_steps
 from ..train.state import load_weights
 from . import lines, measures, sections
 from .answers import answers
@@ -31,7 +32,7 @@ class Asked:
     data      what the data set is called in commands
     episodes  None: those that a run held out
     count, seconds  stretches of each question, and how long each may be
-    steps, seed     of the solver
+    steps, seed     of the solver; no steps: as many as the model usually takes
     classes   your own parts that a model's config names
     """
 
@@ -40,7 +41,7 @@ class Asked:
     episodes: Sequence[int] | None = None
     count: int = 3
     seconds: float = 2.0
-    steps: int = 10
+    steps: int | None = None
     seed: int = 0
     classes: Sequence[type] = ()
 
@@ -233,14 +234,13 @@ def _questions(made: lines.Made, how: Asked) -> list[Markup]:
     model = from_pretrained(run.model, how.classes)
     if run.average:
         load_weights(model, run.average, optional=True)
-    found = sample_scenes(
-        model, how.dataset, chosen, count=how.count, seconds=how.seconds, steps=how.steps, seed=how.seed
-    )
+    steps = how.steps or usual_steps(model)
+    found = sample_scenes(model, how.dataset, chosen, count=how.count, seconds=how.seconds, steps=steps, seed=how.seed)
     lead = (
         f"{whose(run, how.dataset, how.data, _shown(found))} Predicted stands above true, at the same moment: drag the "
         "handle, press Play, or use the arrow keys on it. What lies ahead is dim until its time."
     )
-    by = f"Clips by {run.weights}; solver steps {how.steps}, seed {how.seed}."
+    by = f"Clips by {run.weights}; solver steps {steps}, seed {how.seed}."
     return [
         element("p", lead),
         element("p", by, class_="quiet"),
