@@ -10,7 +10,7 @@ import torch
 
 from polyclock.layout import Layout, Stream, one_of
 from polyclock.nn.embed import sinusoid
-from polyclock.nn.modulation import Joint, JointLocal, Local
+from polyclock.nn.modulation import Joint, JointLocal, Local, one_time
 from polyclock.path import Discrete
 from worlds import CONDITIONS, MODALITIES, VIDEO, awake, noisy, recipe
 
@@ -50,6 +50,20 @@ def test_joint_refuses_frames_at_different_times_and_joint_local_learns_them():
     with torch.no_grad():
         for n in x:
             assert torch.allclose(local(x, t)[n], joint(x, t)[n], atol=1e-6)
+
+
+def test_frames_at_two_times_are_never_taken_for_one():
+    class Far(torch.Tensor):
+        """What a GPU has: looking at it would have to wait."""
+
+        is_cpu = False
+
+    t = torch.tensor([[0.3, 0.3], [0.3, 0.7]])
+    assert torch.equal(one_time(t[:1], "video"), t[:1, :1])
+    found = one_time(t.as_subclass(Far), "video")
+    assert found[0] == t[0, 0] and found[1].isnan()
+    with pytest.raises(ValueError, match="the frames of 'video' differ"):
+        one_time(t, "video")
 
 
 def test_joint_is_the_linear_map_of_the_concatenation():
