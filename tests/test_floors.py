@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 
 # docs/concepts.md says what lives where. A folder stands for all of its files.
 FLOORS = {
-    0: "path tree errors dice plain",
+    0: "path errors dice plain recent",
     1: "modality adapter batch codecs encoders query",
     2: "timesteps density augment views layout nn backbones conditioning sequence relations",
     3: "model",

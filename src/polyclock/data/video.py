@@ -23,7 +23,7 @@ import av.container
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from .recent import Recent
+from ..recent import Recent
 from .source import rational
 
 # Area averaging without the short cuts that depend on the processor or share chroma between two output columns.

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ..codecs.codec import Shape
 from ..errors import missing, unknown
 from ..plain import PATH
+from ..recent import Recent
 from .bytes import pooled
 from .text_store import TextStore, fingerprint
 
@@ -32,7 +32,7 @@ CLASSES = {
     "clip": ("CLIPTextModel", "CLIPTokenizer"),
 }
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
-KEPT = 4096  # texts whose features stay in memory
+KEPT = 2**30  # bytes of texts' features that stay in memory, on the device
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -168,7 +168,7 @@ class Library:
 
     def __init__(self, spec: Pretrained, device: torch.device) -> None:
         self.spec, self.device = spec, device
-        self.kept: dict[bytes, Tensor] = {}
+        self.kept: Recent[Tensor] = Recent(KEPT)
         self.store: TextStore | None = None
         if spec.store is not None:
             # The frozen model's device is left out: features differ by rounding between machines anyway.
@@ -179,14 +179,9 @@ class Library:
 
     def features(self, text: str) -> Tensor:
         """(L, D) float32, L at least 1."""
-        key = sha256(text.encode("utf-8", "replace")).digest()
-        if key not in self.kept:
-            while len(self.kept) >= KEPT:
-                self.kept.pop(next(iter(self.kept)))
-            with torch.inference_mode(False):  # its tensors could not be trained behind
-                self.kept[key] = self._find(text)
-        return self.kept[key]
+        return self.kept.get(text, lambda: self._find(text))
 
+    @torch.inference_mode(False)  # its tensors could not be trained behind
     def _find(self, text: str) -> Tensor:
         stored = self.store.get(text) if self.store else None
         if stored is not None:

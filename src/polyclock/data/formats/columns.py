@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 
-from ..recent import Recent
+from ...recent import Recent
 from ..video import AREA, nearest
 
 BUDGET = 512 * 2**20

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import unknown
-from ..recent import Recent
+from ...recent import Recent
 from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
 from ..video import Pictures, pictures_of, read_frames
 from .options import Options

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...codecs.codec import Shape
 from ...errors import missing
-from ..recent import Recent
+from ...recent import Recent
 from ..source import Episode, UntidyData
 from .options import Options
 from .recordings import is_picture, named

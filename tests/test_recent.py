@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from polyclock.data.recent import Recent
+from polyclock.recent import Recent
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
@@ -22,9 +22,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     for key in "dabd":
         get(key)
     assert made == ["a", "b", "c", "d"], "c had to go"
-    assert get("large", 1000) == get("large", 1000) == 1000, (
-        "one too large stays until another is asked for"
-    )
+    assert get("large", 1000) == get("large", 1000) == 1000, "one too large stays until another is asked for"
     get("a")
     get("b")
     assert made[4:] == ["large", "a", "b"]
