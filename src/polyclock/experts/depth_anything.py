@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.source import load_json
-from .expert import check_frames, fingerprint, noted
+from .expert import check_frames, noted
 from .pictures import batches, prepared, wanted_size
-from .weights import digest, folder_of, network, preprocessing
+from .weights import Published, network, preprocessing
 
 PATCH = 14
 LEAST = 0.05  # relative depth of the nearest point, where that of the farthest is 1, as the depth codecs have it
@@ -23,27 +22,20 @@ STEP = 1 / 65535  # of stored relative depth
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthAnything:
+class DepthAnything(Published):
     """uint8 (T, H, W, 3) -> depth float32 (T, H, W, 1): m with metric weights, else relative, 0.05 near to 1 far.
 
     Relative weights give 1 / depth up to a scale and a shift. Its least value in the clip becomes the relative depth
     1 and its greatest 0.05, linear in 1 / depth, so the answer must be aligned ("inverse") before it is measured.
 
-    weights  a folder with config.json and *.safetensors, or a hub's name
+    weights, device  as of `Published`
     side     pixels that pictures are scaled to; 0: what the weights' preprocessor_config.json says
     batch    frames at a time
-    device   cpu, cuda, ...
     """
 
-    weights: str
     side: int = 0
     batch: int = 8
-    device: str = "cpu"
     modality = "depth"
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.weights)
 
     @cached_property
     def metric(self) -> bool:
@@ -59,10 +51,6 @@ class DepthAnything:
     @property
     def after(self) -> int | None:
         return 0 if self.metric else None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self, digest(self.folder))
 
     @cached_property
     def _network(self) -> Any:

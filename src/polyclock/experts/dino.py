@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,25 @@ import torch
 from torch import Tensor
 
 from ..data.source import load_json
-from .expert import FEATURES, check_frames, fingerprint
+from .expert import FEATURES, check_frames
 from .pictures import batches, prepared, to_multiple
-from .weights import digest, folder_of, network, preprocessing
+from .weights import Published, network, preprocessing
 
 TYPES = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dino:
+class Dino(Published):
     """uint8 (T, H, W, 3) -> features float32 (T, h, w, C), one vector for each patch, after the last layer norm.
 
-    weights  a folder with config.json and *.safetensors, or a hub's name
+    weights, device  as of `Published`
     size     (H, W) that pictures are resized to, multiples of the patch (14); None: the nearest to their own
     batch    frames at a time
-    device   cpu, cuda, ...
     """
 
-    weights: str
     size: tuple[int, int] | None = None
     batch: int = 8
-    device: str = "cpu"
     modality = FEATURES
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.weights)
 
     @property
     def note(self) -> dict[str, Any]:
@@ -46,10 +38,6 @@ class Dino:
     @property
     def after(self) -> int:
         return 0
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self, digest(self.folder))
 
     @cached_property
     def _config(self) -> dict[str, Any]:

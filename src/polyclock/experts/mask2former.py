@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,44 +13,37 @@ from torch import Tensor
 
 from ..data.source import load_json
 from ..errors import unknown
-from .expert import check_frames, fingerprint, noted
+from .expert import check_frames, noted
 from .instances import linked
 from .pictures import batches, prepared, wanted_size
-from .weights import digest, folder_of, network, preprocessing
+from .weights import Published, network, preprocessing
 
 MULTIPLE = 32
 TASKS = ("panoptic", "semantic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mask2Former:
+class Mask2Former(Published):
     """uint8 (T, H, W, 3) -> segmentation int32 (T, H, W, 2): instance, class; 0 where nothing is found.
 
     Class k + 1 is the weights' label k; `note` names them. The same thing keeps its instance from frame to frame.
 
-    weights    a folder with config.json and *.safetensors, or a hub's name
+    weights, device  as of `Published`
     task       panoptic: each pixel belongs to the mask that claims it most; semantic: classes alone, instance 0
     threshold  least score of a mask's class
     overlap    least share of a mask that must be left to it
     batch      frames at a time
-    device     cpu, cuda, ...
     """
 
-    weights: str
     task: Literal["panoptic", "semantic"] = "panoptic"
     threshold: float = 0.5
     overlap: float = 0.8
     batch: int = 4
-    device: str = "cpu"
     modality = "segmentation"
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise unknown("task of Mask2Former", self.task, TASKS)
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.weights)
 
     @property
     def note(self) -> dict[str, Any]:
@@ -61,10 +53,6 @@ class Mask2Former:
     @property
     def after(self) -> int | None:
         return None if self.task == "panoptic" else 0
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self, digest(self.folder))
 
     @cached_property
     def _network(self) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,44 +12,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.source import load_json
-from .expert import check_frames, fingerprint, noted
+from .expert import check_frames, noted
 from .instances import distinct
 from .pictures import prepared
-from .weights import digest, folder_of, network, preprocessing
+from .weights import Published, network, preprocessing
 
 MEMORY = 32  # frames whose memories are kept; the network looks back over at most 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam2:
+class Sam2(Published):
     """uint8 (T, H, W, 3) -> segmentation int32 (T, H, W, 2): instance 1, 2, ... and class 0, which SAM does not tell.
 
     A grid of points is asked about on the first frame; of the masks that are sure enough, those that do not cover each
     other become things, the surest first, and the network's memory follows them. What appears later is not found.
 
-    weights  a folder of the video model with config.json and *.safetensors, or a hub's name
+    weights, device  as of `Published`; the weights are those of the video model
     points   of the grid, along each side
     sure     least quality that the network gives its own mask
     overlap  most share of the union that two things may have in common
     things   how many at most
-    device   cpu, cuda, ...
     """
 
-    weights: str
     points: int = 16
     sure: float = 0.8
     overlap: float = 0.5
     things: int = 20
-    device: str = "cpu"
     modality = "segmentation"
 
     def __post_init__(self) -> None:
         if self.points < 1 or self.things < 1:
             raise ValueError(f"points={self.points}, things={self.things}; at least 1 of each")
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.weights)
 
     @property
     def note(self) -> dict[str, Any]:
@@ -59,10 +51,6 @@ class Sam2:
     @property
     def after(self) -> None:
         return None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self, digest(self.folder))
 
     @cached_property
     def _proposer(self) -> Any:

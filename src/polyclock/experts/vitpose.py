@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.source import load_json
 from .expert import check_frames, fingerprint, noted
 from .pictures import batches, prepared, wanted_size
-from .weights import digest, folder_of, network, preprocessing
+from .weights import Published, digest, folder_of, network, preprocessing
 
 PADDING = 1.25  # by which a figure's box is widened, as in training
 SIGMA, SPREAD = 0.8, 5  # of the smoothing of heat maps, and how far it reaches, in their pixels
@@ -31,37 +31,30 @@ LIMBS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitPose:
+class VitPose(Published):
     """uint8 (T, H, W, 3) -> skeletons float32 (T, 17 figures, 3): x, y px, visibility 0 or 1; COCO's joints.
 
     A joint that is not seen, and each joint of a figure that is not there, is 0, 0, 0. Figures keep their places from
     frame to frame by the distance of their boxes.
 
-    weights   a folder with config.json and *.safetensors, or a hub's name
+    weights, device  as of `Published`
     detector  the same of a network that finds boxes of people; "": one figure, somewhere in the whole picture
     figures   how many at most
     least     score from which a joint counts as seen
     found     score from which a box counts
     batch     frames at a time
-    device    cpu, cuda, ...
     """
 
-    weights: str
     detector: str = ""
     figures: int = 1
     least: float = 0.3
     found: float = 0.5
     batch: int = 8
-    device: str = "cpu"
     modality = "skeleton"
 
     def __post_init__(self) -> None:
         if self.figures < 1 or (self.figures > 1 and not self.detector):
             raise ValueError(f"figures={self.figures}; possible: 1, and more with a detector that finds their boxes")
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.weights)
 
     @cached_property
     def _finder(self) -> Path | None:

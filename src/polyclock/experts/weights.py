@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.source import load_json
 from ..errors import missing, unknown
+from .expert import fingerprint
 
 if TYPE_CHECKING:
     from torch import nn
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """An expert that is a published network.
+
+    weights  a folder with config.json and *.safetensors, or a hub's name
+    device   cpu, cuda, ...
+    """
+
+    weights: str
+    device: str = "cpu"
+
+    @cached_property
+    def folder(self) -> Path:
+        return folder_of(self.weights)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self, digest(self.folder))
 
 
 def folder_of(weights: str) -> Path:
