@@ -13,7 +13,7 @@ from ..codecs.codec import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """Raw frames (b, T', H, W, C) -> (b, T' * N, P * C) with patches over (H, W); uint8 becomes [-1, 1].
+    """Raw frames (b, T', H, W, C) -> (b, T' * N, P * C) with patches over (H, W); uint8 becomes [-1, 1], floats stay.
 
     `channels` is C. A projection to the model's width follows, so this is channel concatenation with the stream.
     """

@@ -87,7 +87,7 @@ class ResNet:
 
 
 class ResNetNet(nn.Module):
-    """Stem, four stages, and a linear to the width."""
+    """Stem, stages, and a linear to the width."""
 
     def __init__(self, spec: ResNet, shape: Shape) -> None:
         super().__init__()
