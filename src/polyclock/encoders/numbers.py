@@ -27,7 +27,7 @@ class Numbers:
         return None
 
     def build(self, shape: Shape) -> nn.Module:
-        """The map for values of raw shape (T', *S', C'). Errors: ValueError where another size than T' is unknown."""
+        """The map for values of raw shape (T', *S', C'). Errors: ValueError where a size but T' is unknown."""
         if len(shape) < 2 or None in shape[1:]:
             raise ValueError(f"Numbers needs a known shape (frames, ..., dimensions), got {shape}")
         return NumbersNet(self, shape[0], math.prod(int(n) for n in shape[1:] if n is not None))

@@ -23,7 +23,7 @@ class Vector:
         return None
 
     def build(self, shape: Shape) -> nn.Module:
-        """The network for values of raw shape (T', *S', C'). Errors: ValueError where another size than T' is unknown."""
+        """The network for values of raw shape (T', *S', C'). Errors: ValueError where a size but T' is unknown."""
         if len(shape) < 2 or None in shape[1:]:
             raise ValueError(f"Vector needs a known shape (frames, ..., dimensions), got {shape}")
         return VectorNet(self, shape[0], math.prod(int(n) for n in shape[1:] if n is not None))
