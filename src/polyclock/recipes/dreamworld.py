@@ -10,6 +10,12 @@ Command    polyclock annotate CLIPS --experts flow=raft:FILE,semantics=dino:DINO
            polyclock train dreamworld --data DATASET --out RUN: a small network on pixels and a world's exact maps
 
 What the paper leaves open is an argument here, or a flag of training above; docs/papers/dreamworld.md lists all.
+
+# differs from the paper: flow is drawn at the later frame of its pair, as a causal autoencoder sees it; means,
+deviations and components are fitted to features before they are brought to the latents' grid, as ReDi's code does it,
+where theirs are fitted after it; the frames of a clip follow each other at `rate`, where theirs are spread over all of
+it (CLIPS?frames=81&fps=16 does that); without a base clean pictures are predicted, as a token holds more numbers than
+a small network is wide.
 """
 
 from __future__ import annotations
@@ -96,21 +102,13 @@ def dreamworld(
 ) -> Recipe:
     """Video and features in one stream on one clock; features join a base silently.
 
-    # differs from the paper: means, deviations and components are fitted to features before they are brought to the
-    latents' grid, as ReDi does it, where theirs are fitted after it; the frames of a clip follow each other at `rate`,
-    where theirs are spread over all of it (CLIPS?frames=81&fps=16 does that); without a base clean pictures are
-    predicted, as a token holds more numbers than a small network is wide.
-
     Errors: ValueError for a size that does not come out even, an unknown feature, or features without an autoencoder.
     """
     numbers = LARGE if base else SMALL
     image, frames, rate = image or numbers["image"], frames or numbers["frames"], rate or numbers["rate"]  # type: ignore[assignment]
     start = read(base, posterior) if base else small(size, network, patch, predict)
     film = sized(start.modalities["video"], image, frames, rate, cameras[0])  # type: ignore[arg-type]
-    latent = isinstance(film.codec, WanVAE)
-    if experts == "features" and not latent:
-        raise ValueError('experts="features" needs a base with an autoencoder; possible here: "maps"')
-    exact = experts == "maps" or not latent
+    exact = (experts or ("features" if isinstance(film.codec, WanVAE) else "maps")) == "maps"
     drawn = codecs(film, image, reach, classes, exact, components, scale, pooling, space)  # type: ignore[arg-type]
     plain = PLAIN if predict == "data" and not base else {}
     modalities = {"video": replace(film, weight=plain.get("video", 1.0))}
@@ -212,6 +210,8 @@ def codecs(
     """feature -> (channels, codec, name of its column): as latents of the video's autoencoder, or as they are."""
     behind = film.codec
     if not isinstance(behind, WanVAE):
+        if not exact:
+            raise ValueError('experts="features" needs a base with an autoencoder; possible here: "maps"')
         flow: tuple[int, Codec, str] = (2, FlowPlanes(reach=reach * (image[0] ** 2 + image[1] ** 2) ** 0.5), "flow")
         if film.path.predict == "velocity":
             flow = (3, FlowColor(style="hsv", range="diagonal", reach=reach, turn=0.5), "flow")
