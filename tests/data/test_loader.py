@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -215,6 +217,23 @@ def test_a_cache_folder_is_decoded_once_and_never_half(
     assert again.read(2, CAMERA, [8], (16, 16)).shape == (1, 16, 16, 3)
     with pytest.raises(ValueError, match="unknown camera 'front'"):
         Cached(dataset, {"front": (16, 16)})
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room")
+def test_a_disk_without_room_is_told_before_anything_is_decoded(
+    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a write through the map would be the signal SIGBUS."""
+
+    def full(handle: int, start: int, size: int) -> None:
+        assert (start, size) == (0, os.fstat(handle).st_size) and size > 9 * 16 * 16 * 3
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(Cached, "_decode", lambda *_: pytest.fail("something was decoded"))
+    with pytest.raises(OSError, match="No space left"):
+        Cached(dataset, {CAMERA: (16, 16)}, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_several_at_once_one_decodes(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

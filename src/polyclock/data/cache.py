@@ -83,6 +83,9 @@ class Cached(Around):
         aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
         try:
             array = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a mapped page that finds no room ends the process without a word
+                with open(aside, "r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
             self._fill(array, key, size, workers)
             array.flush()
             with open(aside, "rb") as file:
