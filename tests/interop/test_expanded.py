@@ -136,6 +136,12 @@ def test_folders_of_others_and_what_does_not_fit(base: tuple[nn.Module, Path], t
         expanded.load(folder)
     other = transformer(TOTAL)
     other.save_pretrained(tmp_path / "other")
+    for note in ("[", "5", '{"video": "many"}'):
+        state = load_file(tmp_path / "other" / "diffusion_pytorch_model.safetensors")
+        (tmp_path / "noted").mkdir(exist_ok=True)
+        save_file(state, tmp_path / "noted" / "diffusion_pytorch_model.safetensors", {"sources": note})
+        with pytest.raises(ValueError, match=r"call their sources .*, not \{name: channels\}"):
+            expanded.sources_of(tmp_path / "noted")
     model = expanded.load(tmp_path / "other", sources=SOURCES, frames=3)
     x, words = values()
     expected = theirs(other, x, words, 0.3).split(list(SOURCES.values()), -1)

@@ -69,7 +69,7 @@ class Machine:
 
     `names` maps "module.attribute" to what it stands for; `persistent` answers persistent ids; `where` names the file
     in messages. Errors: ValueError, saying where, for a name that is not in the table, an opcode that is not known
-    here, or a stream that makes no sense.
+    here, a stream that makes no sense, or one that names the same long parts again and again.
     """
 
     def __init__(

@@ -208,6 +208,8 @@ def inspect(state: Mapping[str, Tensor]) -> Facts:
     feature, _ = shape(f"{EYE}fc.weight", 2)
     language = "text" in parts.values()
     left = condition - time - language * feature
+    if not all((embed, latent, action, time, *patch)):
+        raise ValueError(f"weights of {NETWORK} have an axis of length 0")
     if not 0 < feature <= left:
         raise ValueError(
             f"{NETWORK}blocks.0.adaLN_modulation.1.weight reads {condition} numbers, of which {time} are times"
