@@ -113,7 +113,7 @@ class Anyone:
 
 @dataclass(frozen=True)
 class Independent(Anyone):
-    """Every clock draws its own time: one network is a policy, a forward and an inverse model, and the joint (UWM).
+    """Every clock draws its own time (Zhu et al. 2025, arXiv 2504.02792): one network answers all questions.
 
     `ends` is the weight of an atom at exactly 0 and of another at exactly 1, where nothing is learnt: they train the
     very times that queries use.
@@ -160,7 +160,7 @@ class PerFrame(Independent):
 
 @dataclass(frozen=True)
 class Shared(Anyone):
-    """One time for everything: plain joint diffusion (PAD, VideoJAM)."""
+    """One time for everything: plain joint diffusion."""
 
     density: Density = Uniform()
     ends: float = 0.0
@@ -179,7 +179,7 @@ class Shared(Anyone):
 
 @dataclass(frozen=True)
 class Fixed(Anyone):
-    """One fixed time, learnt everywhere: at t = 1 the network sees no data and regresses it (GR1)."""
+    """One fixed time, learnt everywhere: at t = 1 the network sees no data and regresses it."""
 
     t: float = 1.0
 

@@ -194,7 +194,8 @@ def highest(t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int) -> d
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """All clocks and the global conditions make one vector for all tokens (UWM).
+    """All clocks and the global conditions make one vector for all tokens
+    (Zhu et al. 2025, arXiv 2504.02792).
 
     The first layer is a sum of one linear map per clock, which equals the linear map of the concatenation, so a clock
     can be added later without touching the others. It refuses times that differ inside a clock.
