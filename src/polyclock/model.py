@@ -53,6 +53,7 @@ class WorldModel(nn.Module):
         layout.check(modalities)
         self.modalities, self.layout, self.conditions = dict(modalities), layout, dict(conditions or {})
         self.patterns: Sequence[Pattern] | None = None
+        self.unfilled: frozenset[str] = frozenset()
         self.views = {name: view for view in views for name in view.of}
         check_names(self.modalities, self.conditions, layout)
         width, depth, _ = backbone.numbers
@@ -107,10 +108,15 @@ class WorldModel(nn.Module):
                 if key(name) in ends and new:
                     like(ends[key(name)], ends[key(other or m.copy)], back=kind == "head")
 
+    def begin_as(self, filled: Collection[str]) -> None:
+        """Hear which parameters a trained network gave their values; what it does not have is new."""
+        self.unfilled = frozenset(n for n, p in self.named_parameters() if p.numel() and n not in filled)
+
     def newcomers(self) -> set[str]:
-        """Names of the parameters that belong to modalities which join what is trained already, or to no call."""
+        """Names of the parameters that belong to modalities which join what is trained already, or to no call, and of
+        those that the network it begins as does not have (`begin_as`)."""
         new = {key(n) for n, m in self.modalities.items() if m.joins} | {"auxiliary"}
-        return {name for name, _ in self.named_parameters() if new & set(name.split("."))}
+        return {n for n, _ in self.named_parameters() if n in self.unfilled or new & set(n.split("."))}
 
     def _learn_places(self) -> None:
         """What is learnt of each place of a stream: `place` (N, D) and `ground` (N, P C), of each modality there, zero
