@@ -155,7 +155,9 @@ class Conditioner(nn.Module):
         """(B, D) or (B, L, D), and the mask (B, L), of what the samples `rows` have; `read` None: nobody has it."""
         flat, mate = c.route in ("global", "beside"), key(c.share or name)
         if read is None:
-            zeros = torch.zeros(size, self.width[name], device=next(self.encoder[mate].parameters(), rows).device)
+            nets = [net[mate] for net in (self.project, self.encoder) if mate in net]
+            some = next((p for net in nets for p in net.parameters()), torch.zeros(0, device=rows.device))
+            zeros = some.new_zeros(size, self.width[name])
             zeros = zeros if flat else zeros[:, None]
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
         feature, mask = read

@@ -8,7 +8,7 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .backbones import Backbone
 from .batch import Batch
+from .codecs.codec import encode_signal
 from .conditioning import Conditioner, Given
 from .dice import Dice
 from .layout import Layout, Stream, check_names
@@ -137,6 +138,14 @@ class WorldModel(nn.Module):
     def _positions(self, stream: Stream, grids: Mapping[str, tuple[int, ...]]) -> Tensor:
         """(F * N, 3): where a stream's tokens stand on its token grid grids[stream] (F, *S)."""
         return positions(stream, self.layout, self.modalities, grids, self.per_second)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> WorldModel:
+        """Positions are not narrowed with the weights: tokens stand where they stand."""
+        before = {n: b for n, b in self._buffers.items() if b is not None}
+        super()._apply(fn, recurse)
+        wider = {n: b for n, b in before.items() if b.itemsize > self.get_buffer(n).itemsize}
+        self._buffers.update({n: b.to(self.get_buffer(n).device) for n, b in wider.items()})
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -381,16 +390,3 @@ class WorldModel(nn.Module):
 def _place(stream: Stream) -> str:
     """The name of the buffer that holds a stream's positions."""
     return f"positions/{key(stream.name)}"
-
-
-def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:
-    """Raw values -> latents; a codec that samples does so with each sample's own generator.
-
-    A frozen network sees all samples at once, or with `ahead` has seen them: `raw` is then what it said.
-    """
-    encode = codec.encode
-    if getattr(codec, "frozen", False):
-        raw, encode = raw if ahead else codec.ahead(raw), codec.finish
-    if not getattr(codec, "sample", False) or dice is None or not len(raw):
-        return encode(raw)
-    return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

@@ -109,7 +109,11 @@ class Modulator(nn.Module):
 
     def ahead(self, numbers: Tensor | None) -> Tensor | None:
         """The share of the numbers (B, beside) that stand beside every c: (B, count * dim)."""
-        return None if self.beside is None or numbers is None else self.beside(F.silu(numbers))
+        return (
+            None
+            if self.beside is None or numbers is None
+            else self.beside(F.silu(numbers).to(self.beside.weight.dtype))
+        )
 
 
 class Block(nn.Module):
