@@ -11,8 +11,8 @@ import pytest
 from numbered import CAMERA, lerobot_v3
 
 from polyclock.data import UntidyData, open_dataset
-from polyclock.data.annotation import mark
 from polyclock.data.compact import compact
+from polyclock.data.source import noted
 from polyclock.data.verify import verify
 from polyclock.data.video import pictures_of, read_frames
 
@@ -76,7 +76,7 @@ def test_only_turned_clips_have_another_fingerprint(tmp_path: Path) -> None:
         write(folder / "a.mp4", matrix)
         write(folder / "b.mp4")
         dataset = open_dataset(folder)
-        said[matrix] = (dataset.fingerprint, mark(dataset, 0), mark(dataset, 1))
+        said[matrix] = (dataset.fingerprint, noted(dataset).mark(0), noted(dataset).mark(1))
         sizes = (64, 32) if matrix == turned else (32, 64)
         assert dataset.read(0, "video", [0]).shape[1:3] == sizes
         assert dataset.facts.columns["video"] == ((None, None, 3) if matrix == turned else (32, 64, 3))

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from .files import lock, make_folder, remove_leftovers, sync
 from .formats import lerobot_schema as schema
 from .formats.columns import read_table
-from .source import fill, load_json, rational
+from .source import load_json, rational
+from .templates import fill
 from .video import pictures_of
 
 MB = 2**20

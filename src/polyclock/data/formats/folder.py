@@ -18,7 +18,8 @@ from ...codecs.codec import Shape
 from ...errors import unknown
 from ...recent import Recent
 from ..pictures import OBLONG, Pictures
-from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
+from ..source import VIDEO_SUFFIXES, Episode, Facts, UntidyData, load_jsonl, rational
+from ..subsets import Subsets
 from ..video import pictures_of, read_frames
 from .options import Options
 from .recordings import fitted

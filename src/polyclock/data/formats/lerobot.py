@@ -14,7 +14,8 @@ import numpy as np
 from ...codecs.codec import Shape
 from ...errors import unknown
 from ..dense import PARTS, decoder_for, notes
-from ..source import Episode, Facts, Subsets, UntidyData, chosen
+from ..source import Episode, Facts, UntidyData
+from ..subsets import Subsets, chosen
 from ..video import pictures_of, read_frames
 from .columns import Columns, decode_images, is_text, schema_of
 from .metadata import Metadata, Place, read_metadata, video_keys
@@ -111,6 +112,16 @@ class LeRobot(Subsets):
             tasks=tuple(tasks),
             columns=dict(self._shapes),
         )
+
+    @property
+    def format(self) -> str:
+        """With its version."""
+        return f"LeRobot {self.meta.version}"
+
+    @property
+    def number_names(self) -> dict[str, list]:
+        """{column: what its numbers are called}, where the metadata list that."""
+        return {k: f["names"] for k, f in self.meta.features.items() if isinstance(f.get("names"), list)}
 
     @property
     def dense(self) -> dict[str, dict[str, Any]]:
