@@ -237,8 +237,9 @@ class WorldModel(nn.Module):
         values, x = x, self._seen(x, t, near)
 
         prefix, prefix_mask = self.prefix(given, size)
+        real = all(n in given.whole for n, c in self.conditions.items() if c.route == "tokens")
         if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
-            prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
+            prefix, prefix_mask, real = prefix[:, :0], prefix_mask[:, :0], True
         segments = self.segments(x, prefix.shape[1])
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in segments for n in s.stream.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -260,7 +261,7 @@ class WorldModel(nn.Module):
             runs(prefix.shape[1], segments, vectors, self.backbone.narrow),
             given.ahead or self.backbone.ahead(self.conditioner.together(given)),
             self._places(prefix, segments),
-            mask(self.layout, prefix_mask, segments, rows, size, memory),
+            mask(self.layout, prefix_mask, segments, rows, size, memory, real),
             contexts(segments, self.conditions, given),
             memory,
             None if wanted is None else [(s.start, s.stop) for s in asked],

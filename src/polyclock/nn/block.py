@@ -34,12 +34,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Context:
-    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M) or None: all real."""
+    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M) or None: all real.
+
+    `whole` says that the mask, where there is one, is True everywhere.
+    """
 
     start: int
     stop: int
     features: Tensor
     mask: Tensor | None
+    whole: bool = False
 
 
 def along(h: Tensor, runs: Sequence[Run], apply: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -67,7 +71,7 @@ def kept_contexts(contexts: Sequence[Context], keep: Spans) -> list[Context]:
         for c in contexts:
             low, high = max(start, c.start), min(stop, c.stop)
             if low < high:
-                out.append(Context(at + low - start, at + high - start, c.features, c.mask))
+                out.append(replace(c, start=at + low - start, stop=at + high - start))
         at += stop - start
     return out
 
