@@ -255,7 +255,7 @@ class WorldModel(nn.Module):
         asked = [s for s in segments if wanted is None or any(n in wanted for n in s.stream.of)]
         tokens = torch.cat(h, 1)
         if torch.is_grad_enabled() and any(not len(v) for v in (*x.values(), *rows.values())):
-            tokens = tokens + self._idle()
+            tokens = tokens + self.idle()
         y = self.backbone(
             tokens,
             runs(prefix.shape[1], segments, vectors, self.backbone.narrow),
@@ -332,7 +332,7 @@ class WorldModel(nn.Module):
         assert net is None or isinstance(net, DetailNet)
         return net
 
-    def _idle(self) -> Tensor:
+    def idle(self) -> Tensor:
         """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks.
 
         Those of which this process holds a share are the blocks', which see every token anyway.
