@@ -11,7 +11,8 @@ from torch import Tensor
 
 from polyclock.backbones.dit import DiT
 from polyclock.codecs import MeanStd, Pixels
-from polyclock.data.source import Episode, Facts, chosen
+from polyclock.data.source import Episode, Facts
+from polyclock.data.subsets import chosen
 from polyclock.encoders import Patches, Vector
 from polyclock.layout import Layout, Stream
 from polyclock.modality import Condition, Modality

@@ -158,6 +158,27 @@ def test_a_pull_acts_within_its_interval_and_takes_what_the_codec_takes() -> Non
     assert torch.equal(sample(model, "action | state", guides=[late], **how)["action"], plain)
 
 
+def test_a_pull_works_inside_inference_mode() -> None:
+    model = awake(recipe(conditions=CONDITIONS).build())
+
+    def ask(inside: bool) -> Tensor:
+        with torch.inference_mode(inside):
+            pull = Pull(of="action", towards=torch.ones(1, 8, 2), weights=fading(8, 2, 2))
+            torch.manual_seed(0)
+            clip, noise = torch.randn(2, 4, 4, 4, 3), {"action": torch.randn(2, 8, 2)}
+            assert clip.is_inference() == inside
+            guides = [pull, Guide(weight=0.5, drop={"text"}, instead={"text": "no"})]
+            return sample(model, "action | video, text, state", guides=guides, steps=3, video=clip, noise=noise,
+                          text=["a", "b"], state=torch.zeros(2, 1, 3), decode=False)["action"]  # fmt: skip
+
+    assert torch.equal(ask(True), ask(False))
+    with torch.inference_mode():
+        made = recipe().build()
+        pull = Pull(of="action", towards=torch.ones(1, 8, 2), weights=fading(8, 2, 2))
+        with pytest.raises(ValueError, match="this model was made in torch.inference_mode"):
+            sample(made, "action |", guides=[pull])
+
+
 def test_streams_that_are_computed_once_stay_so_under_a_pull(monkeypatch: pytest.MonkeyPatch) -> None:
     sees = {"video": (), "action": ("video",)}
     modalities = {n: MODALITIES[n] for n in ("video", "action")}

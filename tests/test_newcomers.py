@@ -77,6 +77,21 @@ def test_newcomers_are_found_and_learn_at_their_own_rate(changes):
     assert {g["factor"] for g in groups} == {1.0, 10.0}
 
 
+def test_a_map_of_the_blocks_that_a_base_lacks_is_trained_whole():
+    pytest.importorskip("peft")
+    from polyclock.train.lora import add_lora
+
+    model = joined()
+    lacking = {n for n, _ in model.named_parameters() if n.startswith("backbone.blocks.0.mlp.0.")}
+    model.begin_as({n for n, _ in model.named_parameters()} - lacking)
+    assert model.newcomers() == lacking and len(lacking) == 2
+    add_lora(model, 2, seed=0)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert lacking == {n for n in trained if "lora" not in n} and not any(
+        "blocks.0.mlp.0." in n for n in trained - lacking
+    )
+
+
 def test_a_rate_for_newcomers_where_there_are_none_is_refused():
     with pytest.raises(ValueError, match="lr_new=10.0 has no effect"):
         make_optimizer(joined(), Training(lr_new=10.0))

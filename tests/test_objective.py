@@ -57,6 +57,29 @@ def test_the_losses_of_a_batch_cut_in_two_add_up(law):
     assert set(parts) == set(MODALITIES)
 
 
+@pytest.mark.parametrize("kind", ["plain", "alone", "watched"])
+def test_a_batch_without_tokens_has_no_loss_and_no_slope(kind):
+    """It is one process's share of a batch: the others wait for its part of every gradient, and of every number."""
+    from polyclock.relations import Relations
+
+    alone = {"modalities": {"video": VIDEO}} if kind == "alone" else {}
+    features = Relations(of="video", shape=(4, 2, 2, 5), block=1)
+    watched = {"auxiliary": {"features": features}} if kind == "watched" else {}
+    model = awake(recipe(conditions=CONDITIONS, **alone, **watched).build())
+    nothing = {n: [] for n in model.modalities}
+    b = batch(model, 4, {**nothing, "text": [1]})
+    full = batch(model, 4)
+    if watched:
+        for one in (b, full):
+            one.values["features"], one.rows["features"] = torch.randn(4, 4, 2, 2, 5), torch.arange(4)
+    law = Independent()
+    total, parts = loss(model, b, law, Dice(0, 0, range(4)), global_size=8)
+    total.backward()
+    assert total == 0 and list(parts) == list(loss(model, full, law, Dice(0, 0, range(4)))[1])
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    assert all(v == 0 for v in parts.values())
+
+
 def test_padding_carries_no_loss():
     law = Fixed(1.0)
     model = awake(recipe(law=law).build())

@@ -104,6 +104,34 @@ def test_it_builds_steps_and_answers_all_six(kind: str, bases: dict[str, str], t
             assert out["action"].shape == (3, 4, 4)
 
 
+def test_what_the_base_does_not_have_is_trained_beside_low_rank_changes(bases: dict[str, str]) -> None:
+    """Actions, their blocks and what is given join the base; its video and its text are left as they are."""
+    pytest.importorskip("peft")
+    from polyclock.interop.expanded import Base
+    from polyclock.train.job import recipe_job
+    from polyclock.train.lora import add_lora
+    from polyclock.train.settings import Training
+    from polyclock.train.state import make_optimizer
+
+    recipe = made("pixels", bases)
+    model = recipe_job(recipe, [], data={}, begin=Base(recipe.base)).build()
+    every = {n for n, p in model.named_parameters() if p.numel()}
+    joined = ("embed.depth", "embed.flow", "embed.semantics", "embed.action", "head.depth", "head.flow",
+              "head.semantics", "head.action", "modulation.constant", "modulation.time.action", "modulation.time.depth",
+              "modulation.time.flow", "modulation.time.semantics", "backbone.experts", "conditioner.encoder.camera",
+              "conditioner.encoder.state", "conditioner.project.camera", "conditioner.project.state",
+              "conditioner.null")  # fmt: skip
+    new = {n for n in every if n.startswith(joined)}
+    assert model.newcomers() == new and "head.action.weight" in new
+    add_lora(model, 2, seed=0)
+    names = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+    changes = {n for n in names.values() if "lora" in n}
+    assert set(names.values()) - changes == new and all(n.startswith("backbone.blocks.") for n in changes)
+    groups = make_optimizer(model, Training(lora=2, lr_new=10.0)).param_groups
+    assert {names[id(p)] for g in groups if g["factor"] == 10.0 for p in g["params"]} == new
+    assert recipe_job(recipe, [], data={}, weights=recipe.build().state_dict()).build().newcomers() < new
+
+
 def test_the_policy_is_steered_by_what_it_predicts_itself() -> None:
     recipe = made("new", {})
     model = recipe.build().eval()

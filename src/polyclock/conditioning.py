@@ -22,13 +22,15 @@ class Given:
     features[name] (B, vector) for the global route, (B, W) for "beside", (B, L, D) for the others; masks[name] (B, L),
     True for real tokens. `ahead` is what the backbone makes of the features beside its vectors, where that was computed
     once for a whole call (`WorldModel.prepared`); else empty. values[name] (B, 1, *S, C) are those of conditions that
-    a modality is near to.
+    a modality is near to. `whole` names those whose mask is True everywhere: it is looked at once, as a GPU has to be
+    waited for.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     ahead: tuple[Tensor | None, ...] = ()
     values: dict[str, Tensor] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
 
 def filled(prompt: str, own: str | None) -> str:
@@ -106,7 +108,14 @@ class Conditioner(nn.Module):
             feature, mask = self._encode(name, c, read.get(name), have, size)
             features[name], masks[name] = self._with_null(name, feature, mask, lacking)
         kept = {n: v for n, v in values.items() if n in self.kept and isinstance(v, Tensor)}
-        return Given(features, masks, values={n: scatter(v, rows[n], size) for n, v in kept.items()})
+        near = {n: scatter(v, rows[n], size) for n, v in kept.items()}
+        return Given(features, masks, values=near, whole=self._whole(masks))
+
+    def _whole(self, masks: Mapping[str, Tensor]) -> frozenset[str]:
+        """The names of masks (b, L) that are True everywhere, of those that are looked at."""
+        looked = [n for n in masks if self.conditions[n].route in ("context", "tokens")]
+        every = torch.stack([masks[n].all() for n in looked]).tolist() if looked else []
+        return frozenset(n for n, true in zip(looked, every, strict=True) if true)
 
     def _prompted(
         self, values: Mapping[str, Tensor | list[str]], rows: Mapping[str, Tensor], size: int
@@ -155,7 +164,9 @@ class Conditioner(nn.Module):
         """(B, D) or (B, L, D), and the mask (B, L), of what the samples `rows` have; `read` None: nobody has it."""
         flat, mate = c.route in ("global", "beside"), key(c.share or name)
         if read is None:
-            zeros = torch.zeros(size, self.width[name], device=next(self.encoder[mate].parameters(), rows).device)
+            nets = [net[mate] for net in (self.project, self.encoder) if mate in net]
+            some = next((p for net in nets for p in net.parameters()), torch.zeros(0, device=rows.device))
+            zeros = some.new_zeros(size, self.width[name])
             zeros = zeros if flat else zeros[:, None]
             return zeros, torch.ones(size, 1, dtype=torch.bool, device=zeros.device)
         feature, mask = read
@@ -166,7 +177,7 @@ class Conditioner(nn.Module):
 
     def _with_null(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
         if self.conditions[name].null == "empty":
-            return self._with_empty(name, feature, mask, lacking)
+            return self._with_empty(name, feature, mask, lacking) if lacking.any() else (feature, mask)
         if key(name) not in self.null:
             return feature, mask
         where = lacking.view(-1, *[1] * (feature.ndim - 1))
@@ -177,8 +188,6 @@ class Conditioner(nn.Module):
 
     def _with_empty(self, name: str, feature: Tensor, mask: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder says of the empty text, where a sample lacks one; the shorter of the two is filled up."""
-        if not lacking.any():
-            return feature, mask
         empty, real = self.said(name, [""])
         (feature, empty), (mask, real) = _alike([feature, empty], [mask, real])
         where = lacking.view(-1, *[1] * (feature.ndim - 1))
@@ -203,7 +212,8 @@ class Conditioner(nn.Module):
                 raise ValueError(f"condition {name!r} is required and has no null to be dropped to")
             every = torch.ones(len(features[name]), dtype=torch.bool, device=features[name].device)
             features[name], masks[name] = self._with_null(name, features[name], masks[name], every)
-        return replace(given, features=features, masks=masks, ahead=())
+        whole = given.whole - set(names) | self._whole({n: masks[n] for n in names})
+        return replace(given, features=features, masks=masks, ahead=(), whole=whole)
 
 
 def _mate(name: str, conditions: Mapping[str, Condition]) -> str:
@@ -237,4 +247,7 @@ def stack(givens: list[Given]) -> Given:
         features[n], masks[n] = (torch.cat(part) for part in parts)
     ahead = zip(*(g.ahead for g in givens), strict=True) if all(g.ahead for g in givens) else ()
     values = {n: torch.cat([g.values[n] for g in givens]) for n in givens[0].values}
-    return Given(features, masks, tuple(None if part[0] is None else torch.cat(part) for part in ahead), values)
+    together = tuple(None if part[0] is None else torch.cat(part) for part in ahead)
+    whole = frozenset.intersection(*(g.whole for g in givens))
+    even = {n for n in whole if len({g.masks[n].shape[1] for g in givens}) == 1}  # others were filled up
+    return Given(features, masks, together, values, frozenset(even))

@@ -8,7 +8,8 @@ flow, multi-source guidance drops each source in turn. A pull acts on what they 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,10 +101,12 @@ class Guide:
 
 @dataclass
 class Differences:
-    """What the guides of a call last found, f(full) - f(drop) by the guide's place, and how many evaluations ago."""
+    """What the guides of a call last found, f(full) - f(drop) by the guide's place, and how many evaluations ago; the
+    conditions without what each drops, which stay the same."""
 
     found: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     age: dict[int, int] = field(default_factory=dict)
+    told: dict[int, Given] = field(default_factory=dict)
 
     def pass_by(self, guides: Sequence[Guide | Pull], time: float) -> list[int]:
         """One more evaluation, at `time`: the places of the guides that act, of which those without an entry in `found`
@@ -208,6 +211,32 @@ def ready(
     return done
 
 
+@contextmanager
+def with_slopes(model: WorldModel, guides: Sequence[Guide | Pull]) -> Iterator[Callable[[Any], Any]]:
+    """Where a `Pull` can have its slopes: outside torch.inference_mode, also where a caller is inside.
+
+    Yields what makes of a Pull, or of values by name, the same without tensors of that mode, for which there are none.
+    Errors: ValueError for weights that are such.
+    """
+    if not any(isinstance(g, Pull) for g in guides):
+        yield lambda value: value
+        return
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError("a Pull needs slopes, and this model was made in torch.inference_mode; make it outside")
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.clone() if value.is_inference() else value
+        if isinstance(value, Pull):
+            return replace(value, towards=plain(value.towards), weights=plain(value.weights))
+        if isinstance(value, Guide):
+            return replace(value, instead=plain(value.instead))
+        return {n: plain(v) for n, v in value.items()} if isinstance(value, Mapping) else value
+
+    with torch.inference_mode(False), torch.no_grad():
+        yield plain
+
+
 def guided(
     model: WorldModel,
     x: Mapping[str, Tensor],
@@ -290,7 +319,9 @@ def _compared(
 ) -> dict[str, Tensor]:
     """(1 + sum w_i) f(full) - sum w_i f(drop_i), branches stacked `batch` at a time."""
     due = [i for i in guides if i not in before.found]
-    branches = [(dict(x), dict(t), given)] + [_dropped(model, x, t, given, guides[i], eps) for i in due]
+    branches = [(dict(x), dict(t), given)] + [
+        _dropped(model, x, t, _told(model, given, guides[i], i, before), guides[i], eps) for i in due
+    ]
     outs: list[dict[str, Tensor]] = []
     for k in range(0, len(branches), max(1, batch)):
         outs += _stacked(model, branches[k : k + max(1, batch)], wanted)
@@ -322,8 +353,16 @@ def _dropped(
             continue
         everyone = torch.ones(len(x[name]), dtype=torch.bool, device=x[name].device)
         x_d[name], t_d[name] = null(model.modalities[name], x[name], t[name], eps[name], everyone, guide.fill)
-    told = [n for n in guide.drop if n in model.conditions]
-    return x_d, t_d, model.conditioner.without(given, told, guide.instead)
+    return x_d, t_d, given
+
+
+def _told(model: WorldModel, given: Given, guide: Guide, place: int, before: Differences) -> Given:
+    """The conditions without those that a guide drops."""
+    if place not in before.told:
+        names = [n for n in guide.drop if n in model.conditions]
+        with torch.no_grad():
+            before.told[place] = model.conditioner.without(given, names, guide.instead)
+    return before.told[place]
 
 
 def _stacked(model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None) -> list[dict[str, Tensor]]:

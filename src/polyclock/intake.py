@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .codecs.codec import encode_signal
 from .conditioning import Given
 from .dice import Dice
 from .modality import Modality
-from .model import WorldModel, encode_signal
+from .model import WorldModel
 from .query import Query, Role, Roles
 
 

@@ -8,7 +8,7 @@ out_m          = unpatch(head_m(h[stream of m]))                  every modality
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .backbones import Backbone
 from .batch import Batch
+from .codecs.codec import encode_signal
 from .conditioning import Conditioner, Given
 from .dice import Dice
 from .layout import Layout, Stream, check_names
@@ -53,6 +54,7 @@ class WorldModel(nn.Module):
         layout.check(modalities)
         self.modalities, self.layout, self.conditions = dict(modalities), layout, dict(conditions or {})
         self.patterns: Sequence[Pattern] | None = None
+        self.unfilled: frozenset[str] = frozenset()
         self.views = {name: view for view in views for name in view.of}
         check_names(self.modalities, self.conditions, layout)
         width, depth, _ = backbone.numbers
@@ -107,10 +109,15 @@ class WorldModel(nn.Module):
                 if key(name) in ends and new:
                     like(ends[key(name)], ends[key(other or m.copy)], back=kind == "head")
 
+    def begin_as(self, filled: Collection[str]) -> None:
+        """Hear which parameters a trained network gave their values; what it does not have is new."""
+        self.unfilled = frozenset(n for n, p in self.named_parameters() if p.numel() and n not in filled)
+
     def newcomers(self) -> set[str]:
-        """Names of the parameters that belong to modalities which join what is trained already, or to no call."""
+        """Names of the parameters that belong to modalities which join what is trained already, or to no call, and of
+        those that the network it begins as does not have (`begin_as`)."""
         new = {key(n) for n, m in self.modalities.items() if m.joins} | {"auxiliary"}
-        return {name for name, _ in self.named_parameters() if new & set(name.split("."))}
+        return {n for n, _ in self.named_parameters() if n in self.unfilled or new & set(n.split("."))}
 
     def _learn_places(self) -> None:
         """What is learnt of each place of a stream: `place` (N, D) and `ground` (N, P C), of each modality there, zero
@@ -131,6 +138,14 @@ class WorldModel(nn.Module):
     def _positions(self, stream: Stream, grids: Mapping[str, tuple[int, ...]]) -> Tensor:
         """(F * N, 3): where a stream's tokens stand on its token grid grids[stream] (F, *S)."""
         return positions(stream, self.layout, self.modalities, grids, self.per_second)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> WorldModel:
+        """Positions are not narrowed with the weights: tokens stand where they stand."""
+        before = {n: b for n, b in self._buffers.items() if b is not None}
+        super()._apply(fn, recurse)
+        wider = {n: b for n, b in before.items() if b.itemsize > self.get_buffer(n).itemsize}
+        self._buffers.update({n: b.to(self.get_buffer(n).device) for n, b in wider.items()})
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -222,8 +237,9 @@ class WorldModel(nn.Module):
         values, x = x, self._seen(x, t, near)
 
         prefix, prefix_mask = self.prefix(given, size)
+        real = all(n in given.whole for n, c in self.conditions.items() if c.route == "tokens")
         if memory is not None and memory.sealed:  # registers and condition tokens are among what it keeps
-            prefix, prefix_mask = prefix[:, :0], prefix_mask[:, :0]
+            prefix, prefix_mask, real = prefix[:, :0], prefix_mask[:, :0], True
         segments = self.segments(x, prefix.shape[1])
         stamps = {n: self.modalities[n].path.stamp(t[n]) for s in segments for n in s.stream.of if n in x}
         vectors = self.modulation(stamps, rows, size, self._global(given, size))
@@ -239,13 +255,13 @@ class WorldModel(nn.Module):
         asked = [s for s in segments if wanted is None or any(n in wanted for n in s.stream.of)]
         tokens = torch.cat(h, 1)
         if torch.is_grad_enabled() and any(not len(v) for v in (*x.values(), *rows.values())):
-            tokens = tokens + self._idle()
+            tokens = tokens + self.idle()
         y = self.backbone(
             tokens,
             runs(prefix.shape[1], segments, vectors, self.backbone.narrow),
             given.ahead or self.backbone.ahead(self.conditioner.together(given)),
             self._places(prefix, segments),
-            mask(self.layout, prefix_mask, segments, rows, size, memory),
+            mask(self.layout, prefix_mask, segments, rows, size, memory, real),
             contexts(segments, self.conditions, given),
             memory,
             None if wanted is None else [(s.start, s.stop) for s in asked],
@@ -316,7 +332,7 @@ class WorldModel(nn.Module):
         assert net is None or isinstance(net, DetailNet)
         return net
 
-    def _idle(self) -> Tensor:
+    def idle(self) -> Tensor:
         """A zero that depends on every parameter, so that each has a gradient on every rank whatever a batch lacks.
 
         Those of which this process holds a share are the blocks', which see every token anyway.
@@ -375,16 +391,3 @@ class WorldModel(nn.Module):
 def _place(stream: Stream) -> str:
     """The name of the buffer that holds a stream's positions."""
     return f"positions/{key(stream.name)}"
-
-
-def encode_signal(codec, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:
-    """Raw values -> latents; a codec that samples does so with each sample's own generator.
-
-    A frozen network sees all samples at once, or with `ahead` has seen them: `raw` is then what it said.
-    """
-    encode = codec.encode
-    if getattr(codec, "frozen", False):
-        raw, encode = raw if ahead else codec.ahead(raw), codec.finish
-    if not getattr(codec, "sample", False) or dice is None or not len(raw):
-        return encode(raw)
-    return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

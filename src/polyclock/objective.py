@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,7 +56,8 @@ def loss(
     """The loss of a latent batch (`model.encode`): the weighted total, and each modality's own, all scalars.
 
     A sample's loss for a modality is the mean over its learnt elements; a modality's loss is their sum divided by
-    `global_size` (None: this batch's size), so that the losses of a batch cut any way add up to the whole's.
+    `global_size` (None: this batch's size), so that the losses of a batch cut any way add up to the whole's. A batch
+    without any token has the loss 0, and gradients of 0: other processes may have some, and wait for this one.
     """
     rows, draw, batch = _draw(model, batch, law, dice)
     x_t, t, target, learn = {}, {}, {}, {}
@@ -72,8 +74,14 @@ def loss(
         batch.size,
         {n: draw.drop[n] for n in model.conditions if n in draw.drop},
     )
+    shown = {n: r for n, (r, _) in rows.items()}
+    bare = not any(map(len, shown.values()))
+    if bare:
+        name, x_t[name], t[name], shown[name] = _stand_in(model, x_t)
     with watched(model) as seen:
-        out = model(x_t, t, given, {n: r for n, (r, _) in rows.items()}, batch.size)
+        out = model(x_t, t, given, shown, batch.size)
+    if bare:
+        out = {n: v[:0] + model.idle() for n, v in out.items()}
     parts = {}
     for name, m in model.modalities.items():
         parts[name] = mean_learnt(out[name], target[name], learn[name], m).sum() / (global_size or batch.size)
@@ -85,6 +93,14 @@ def loss(
     total = sum(weight_at(weight, step) * parts[name] for name, weight in weights.items())
     assert isinstance(total, Tensor)
     return total, parts
+
+
+def _stand_in(model: WorldModel, x: Mapping[str, Tensor]) -> tuple[str, Tensor, Tensor, Tensor]:
+    """(name, x (1, T, *S, C), t (1, F), rows (1,)): what passes through the network where x[name] have no rows."""
+    name, m = min(model.modalities.items(), key=lambda item: None in item[1].shape)  # the first whose size is known
+    m = m.sized(x[name].shape[1:]) if None in m.shape else m
+    value = x[name].new_zeros(1, *(int(n or 0) for n in m.shape))
+    return name, value, value.new_ones(1, m.frames), torch.zeros(1, dtype=torch.long, device=value.device)
 
 
 def mean_learnt(out: Tensor, target: Tensor, learn: Tensor, m: Modality) -> Tensor:

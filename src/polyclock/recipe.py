@@ -125,14 +125,15 @@ class Recipe:
 
 def _fitted(signal: Named, name: str, data: Columns) -> Named:
     """A modality or condition whose codec has seen its column."""
+    from .data.source import noted  # what is not fitted needs no data side
+
     if signal.signal(name).kind != "vector" and not getattr(signal.codec, "fits", False):
         return signal
     key = signal.key or name
     first = next(iter(data.column(key)), None)
     if first is None:
         raise ValueError(f"cannot fit {name!r}: the data have no column {key!r}")
-    made_by = getattr(data, "made_by", None)
-    codec = signal.codec.fit(Column(lambda: data.column(key), made_by and made_by(key)))
+    codec = signal.codec.fit(Column(lambda: data.column(key), noted(data).made_by(key)))
     if signal.shape[-1] is None:
         frames = signal.signal(name).shape[0]
         one = torch.from_numpy(np.asarray(first[:1], np.float32))[None]

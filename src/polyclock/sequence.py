@@ -78,13 +78,18 @@ def mask(
     rows: Mapping[str, Tensor],
     size: int,
     memory: Memory | None,
+    real: bool,
 ) -> Tensor | None:
-    """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere. prefix (B, L0): which are real."""
+    """(B or 1, 1, 1 or L, keys), True where a token may look; None: everywhere.
+
+    prefix (B, L0): which are real; `real`: whether all are. A GPU, which would have to be waited for, is asked for
+    nothing unless every modality of a stream is absent somewhere.
+    """
     length, sees = segments[-1].stop, layout.sees
-    if memory is None and not any(s.stream.name in sees for s in segments):
-        whole = all(any(len(rows[n]) == size for n in s.stream.of if n in rows) for s in segments)
-        if whole and bool(prefix.all()):
-            return None
+    free = not any(s.stream.name in sees for s in segments)
+    full = all(any(len(rows[n]) == size for n in s.stream.of if n in rows) for s in segments)
+    if memory is None and free and full and real:
+        return None
     keys = torch.ones(size, length, dtype=torch.bool, device=prefix.device)
     keys[:, : prefix.shape[1]] = prefix
     for s in segments:
@@ -93,13 +98,14 @@ def mask(
     spans = tuple((s.stream.name, s.start, s.stop) for s in segments)
     if memory is not None and memory.sealed:
         assert memory.mask is not None
-        before = memory.mask.shape[1]
+        before, real = memory.mask.shape[1], real and memory.whole
         keys = torch.cat([memory.mask, keys], 1)
         spans = (*memory.spans, *((name, a + before, b + before) for name, a, b in spans))
     elif memory is not None:
         memory.mask, memory.spans = keys, spans
-    if not any(s.stream.name in sees for s in segments):
-        return None if bool(keys.all()) else keys[:, None, None]
+        memory.whole = real and (full or bool(keys.all()))
+    if free:
+        return None if real and (full or bool(keys.all())) else keys[:, None, None]
     who = torch.ones(length, keys.shape[1], dtype=torch.bool, device=prefix.device)
     for s in segments:
         me = s.stream.name
@@ -127,5 +133,5 @@ def contexts(segments: list[Segment], conditions: Mapping[str, Condition], given
         if names:
             features = torch.cat([given.features[n] for n in names], 1)
             masks = torch.cat([given.masks[n] for n in names], 1)
-            out.append(Context(same[0].start, same[-1].stop, features, masks))
+            out.append(Context(same[0].start, same[-1].stop, features, masks, given.whole.issuperset(names)))
     return out

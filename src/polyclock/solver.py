@@ -14,7 +14,7 @@ from torch import Tensor
 from .conditioning import Given
 from .dice import Dice
 from .errors import unknown
-from .guidance import Differences, Guide, Pull, guided, ready
+from .guidance import Differences, Guide, Pull, guided, ready, with_slopes
 from .intake import fill_given, in_frames
 from .modality import Modality, spread
 from .model import WorldModel
@@ -143,11 +143,12 @@ def sample(
     batch = batch_size(raw, noise or {}, size)
     dice = Dice(seed, 0, range(batch), model.device)
     told = query.given_conditions(model.conditions)
-    with answering(model):
+    with answering(model), with_slopes(model, guides) as plain:
+        raw, noise, guides = plain(raw), plain(noise or {}), [plain(g) for g in guides]
         guides = ready(guides, model, roles, told, dice, latent=not decode)
         x, given = fill_given(model, query, roles, raw, batch, dice, latent=not decode, shapes=shapes)
         given = model.prepared(given)
-        x = start(x, roles, model, dice, noise or {})
+        x = start(x, roles, model, dice, noise)
         dropped = {n for g in guides if isinstance(g, Guide) for n in g.drop}
         eps = {n: dice.normal(f"null.{n}", *v.shape[1:]) for n, v in x.items() if n in dropped}
         rows = plan(steps, schedule, solver, usual_steps(model)).rows(roles, model.modalities)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 
+from polyclock.codecs import scale
 from polyclock.codecs.codec import Codec
 from polyclock.codecs.pixels import Pixels
 from polyclock.codecs.scale import Identity, MeanStd, MinMax, Quantile
@@ -71,6 +73,36 @@ def test_quantile_of_a_sample() -> None:
     assert torch.equal(first.low, again.low) and torch.equal(first.high, again.high)
     # Four standard errors of a quantile of 4000 uniform numbers: 4 * sqrt(.1 * .9 / 4000) = .019.
     assert abs(float(first.low) - 0.1) < 0.019 and abs(float(first.high) - 0.9) < 0.019
+
+
+def test_a_sample_is_bounded_in_numbers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    data = [rng.normal(0, 1, (500, 768)).astype(np.float32) for _ in range(20)]
+
+    def fit(codec: Quantile) -> tuple[Quantile, int]:
+        tracemalloc.start()
+        fitted = codec.fit(iter(data))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return fitted, peak
+
+    def same(a: Quantile, b: Quantile) -> bool:
+        return torch.equal(a.low, b.low) and torch.equal(a.high, b.high)
+
+    exact, large = fit(Quantile())
+    whole = np.quantile(np.concatenate(data).astype(np.float64), (0.01, 0.99), axis=0).astype(np.float32)
+    assert np.array_equal(exact.low, whole[0]) and np.array_equal(exact.high, whole[1])
+    monkeypatch.setattr(scale, "HELD", 10_000 * 768)
+    assert same(fit(Quantile())[0], exact)  # all rows just fit
+    monkeypatch.setattr(scale, "HELD", 1000 * 768 + 767)
+    sampled, small = fit(Quantile())
+    assert same(sampled, Quantile(limit=1000).fit(data)) and not same(sampled, exact)
+    bound = (
+        1000 * 768 * 4
+    )  # as float32; up to 2.5 of it are held, then thinned into one more, and one array in float64 comes in
+    assert small < 6 * bound < 10 * bound < large
+    monkeypatch.setattr(scale, "HELD", 5)
+    assert len(Quantile().fit(data).low) == 768  # one row is the least
 
 
 @pytest.mark.parametrize("codec", FITTED, ids=repr)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from polyclock.data import Loader, Mixture, Stages, Windows, one_each
-from polyclock.data.source import Episode, Facts, Subsets
+from polyclock.data.source import Episode, Facts
+from polyclock.data.subsets import Subsets
 from polyclock.modality import Signal
 
 MAPS = ("depth", "flow", "masks")
@@ -19,10 +20,9 @@ class Toy(Subsets):
     """Episodes of four frames; the masks are in the last two alone, episode 3 has no map at all."""
 
     fingerprint = "toy"
+    facts = Facts(fps=1.0, cameras=(), tasks=(), columns=dict.fromkeys(SIGNALS, (1,)))
 
     def __init__(self) -> None:
-        columns = dict.fromkeys(SIGNALS, (1,))
-        self.facts = Facts(fps=1.0, cameras=(), tasks=(), columns=columns)
         self.episodes = tuple(Episode(index=i, length=4) for i in range(4))
         self.reads: list[str] = []
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numbered import write_video
 
-from polyclock.data import annotation, dense, open_dataset
+from polyclock.data import dense, open_dataset
 from polyclock.data.cropped import cut, ratio
 from polyclock.data.encode import VideoCodec, encode_video
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
+from polyclock.data.source import noted
 
 SIZE, CAMERA = (48, 80), "observation.images.front"
 
@@ -77,11 +78,11 @@ def test_what_was_said_of_a_clip_holds_when_others_come(tmp_path: Path) -> None:
         write_video(tmp_path / f"{name}.mp4", range(9))
     (tmp_path / "table.csv").write_text("video,prompt\na.mp4,one\n")
     cut, hidden = (f"{tmp_path}/table.csv?{option}" for option in ("aspect=1:1", "hide=task"))
-    before = [annotation.mark(open_dataset(path), 0) for path in (cut, hidden)]
+    before = [noted(open_dataset(path)).mark(0) for path in (cut, hidden)]
     (tmp_path / "table.csv").write_text("video,prompt\na.mp4,one\nb.mp4,two\n")
-    assert [annotation.mark(open_dataset(path), 0) for path in (cut, hidden)] == before
+    assert [noted(open_dataset(path)).mark(0) for path in (cut, hidden)] == before
     write_video(tmp_path / "a.mp4", range(8))
-    assert annotation.mark(open_dataset(cut), 0) != before[0]
+    assert noted(open_dataset(cut)).mark(0) != before[0]
 
 
 def test_clips_of_several_sizes_are_each_cut_by_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,3 +125,18 @@ def test_a_window_is_measured_alike_whatever_is_beside_it() -> None:
     assert Sought(video, labels).errors(video, 1)["permanence"].tolist() == [1, 1]
     found = mask_errors(labels, torch.cat([world["segmentation"]] * 2), 1)
     assert found["permanence"].tolist() == [1, 1] and found["place_error"].tolist() == [0, 0]
+
+
+def test_objects_are_worked_on_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers, whether what was worked out of them is kept or made anew."""
+    world = clip()
+    film, plain = world["video"].roll(1, 2), sought(world)
+    first = plain.errors(film)
+    turned, sizes = torch.fft.rfft2, []
+    monkeypatch.setattr(torch.fft, "rfft2", lambda v, s: sizes.append(len(v)) or turned(v, s=s))
+    monkeypatch.setattr("polyclock.evaluate.objects.AT_ONCE", 5)
+    monkeypatch.setattr("polyclock.evaluate.objects.KEPT", 0)
+    again = sought(world).errors(film)
+    assert max(sizes) == 5 < len(plain.sample)
+    for name, value in first.items():
+        torch.testing.assert_close(again[name], value, equal_nan=True)

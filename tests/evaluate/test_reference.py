@@ -29,6 +29,18 @@ def setting():
     return Reference(data.without(HELD), held, kinds, list(model.modalities)), held, asked
 
 
+def test_a_mean_map_is_read_a_few_frames_at_a_time(setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, held, _ = setting
+    name = next(n for n, kind in reference.kinds.items() if kind in AVERAGES)
+    once = reference.mean_map(name)
+    read, sizes = Reference._read, []
+    monkeypatch.setattr("polyclock.evaluate.reference.AT_ONCE", 3)
+    monkeypatch.setattr(Reference, "_read", lambda *a: sizes.append(len(a[3])) or read(*a))
+    again = Reference(reference.training, held, reference.kinds, [])
+    np.testing.assert_array_equal(again.mean_map(name), once)
+    assert max(sizes) == 3 and sum(sizes) > 3
+
+
 def test_mean_maps_by_hand() -> None:
     rows = np.array([0.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
     assert AVERAGES["depth"](rows).item() == 3.0  # 0 is unknown

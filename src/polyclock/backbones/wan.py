@@ -117,7 +117,7 @@ class WanStack(Stack):
         a = angles(positions.double(), self.width // self.heads, self.spec.theta)[:, None]
         turn = torch.polar(torch.ones_like(a), a)
         turn = turn if h.dtype == torch.float64 else turn.to(torch.complex64)
-        contexts = [replace(c, mask=None) if c.mask is not None and bool(c.mask.all()) else c for c in contexts]
+        contexts = [replace(c, mask=None) if c.whole else c for c in contexts]
 
         ends = self._ends(runs, h.shape[1])
         if len(ends) == 1:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..dice import Dice
 
 Shape = tuple[int | None, ...]
 
@@ -92,3 +94,16 @@ class FrameByFrame:
 
     def fit(self, arrays: Iterable[np.ndarray]) -> Codec:
         return self  # type: ignore[return-value]
+
+
+def encode_signal(codec: Any, raw: Tensor, name: str, dice: Dice | None, ahead: bool = False) -> Tensor:
+    """Raw values -> latents; a codec that samples does so with each sample's own generator.
+
+    A frozen network sees all samples at once, or with `ahead` has seen them: `raw` is then what it said.
+    """
+    encode = codec.encode
+    if getattr(codec, "frozen", False):
+        raw, encode = raw if ahead else codec.ahead(raw), codec.finish
+    if not getattr(codec, "sample", False) or dice is None or not len(raw):
+        return encode(raw)
+    return torch.cat([encode(raw[j : j + 1], dice.generator(f"codec.{name}", j)) for j in range(len(raw))])

@@ -14,6 +14,7 @@ from .codec import FrameByFrame
 
 # A range below these carries no signal in float32: relative to the values' size, and in the data's own unit.
 RELATIVE, ABSOLUTE = 1e-6, 1e-12
+HELD = 64 * 2**20  # numbers that quantiles are taken of at most, 256 MiB: a million rows of up to 67 dimensions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +152,8 @@ class Quantile(Affine):
 
     low, high  (C,) the two quantiles, in the data's units
     clip       latents are cut to [-clip, clip]; None: nothing is cut, and the inverse is exact
-    limit      quantiles are exact up to this many rows of C numbers; beyond it, of a uniform sample of `limit` rows
-               drawn with a fixed seed
+    limit      quantiles are exact up to this many rows of C numbers, and up to `HELD` numbers in all; beyond either, of
+               a uniform sample of so many rows, drawn with a fixed seed
 
     A dimension whose quantiles coincide though it is not constant (a gripper that rarely opens) uses its least and
     greatest value instead.
@@ -188,7 +189,7 @@ class Quantile(Affine):
         rng = np.random.default_rng(0)
         kept: list[np.ndarray] = []
         keys: list[np.ndarray] = []
-        held = 0
+        held = limit = 0
         least = most = None
         for rows in _rows(arrays):
             a, b = rows.min(0), rows.max(0)
@@ -197,23 +198,32 @@ class Quantile(Affine):
             kept.append(rows.astype(np.float32))
             keys.append(rng.random(len(rows)))
             held += len(rows)
-            if held > 2 * self.limit:
-                kept, keys = _thin(kept, keys, self.limit)
-                held = self.limit
-        if held > self.limit:
-            kept, keys = _thin(kept, keys, self.limit)
-        ends: np.ndarray = np.quantile(np.concatenate(kept).astype(np.float64), self.q, axis=0)
-        low, high = ends[0], ends[1]
+            limit = min(self.limit, max(1, HELD // rows.shape[1]))
+            if held > 2 * limit:
+                kept, keys = _thin(kept, keys, limit)
+                held = limit
+        if held > limit:
+            kept, keys = _thin(kept, keys, limit)
+        low, high = _quantiles(np.concatenate(kept), self.q)
         same = high - low <= np.maximum(RELATIVE * np.maximum(abs(low), abs(high)), ABSOLUTE)
         assert least is not None and most is not None
         return replace(self, low=_tensor(np.where(same, least, low)), high=_tensor(np.where(same, most, high)))
 
 
+def _quantiles(rows: np.ndarray, q: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """(n, C) float32 -> two (C,) float64; few dimensions at a time, as their copies in float64 are large."""
+    blocks = [np.quantile(rows[:, i : i + 16].astype(np.float64), q, axis=0) for i in range(0, rows.shape[1], 16)]
+    low, high = np.concatenate(blocks, 1)
+    return low, high
+
+
 def _thin(kept: list[np.ndarray], keys: list[np.ndarray], limit: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The `limit` rows with the smallest keys: a uniform sample without replacement, whenever it is taken."""
-    rows, key = np.concatenate(kept), np.concatenate(keys)
-    best = np.argpartition(key, limit - 1)[:limit]
-    return [rows[best]], [key[best]]
+    key = np.concatenate(keys)
+    best = np.zeros(len(key), bool)
+    best[np.argpartition(key, limit - 1)[:limit]] = True
+    parts = np.split(best, np.cumsum([len(rows) for rows in kept])[:-1])
+    return [rows[part] for rows, part in zip(kept, parts, strict=True)], [key[best]]
 
 
 def check_finite(array: np.ndarray, number: int) -> None:

@@ -205,9 +205,10 @@ def _first() -> bool:
 
 def beside_data(setup: Setup, recipe: Recipe, dataset: Dataset) -> Setup:
     """The setup with the folder of latents that lies beside the data, where none is named and the recipe can use it."""
+    from ..data.source import noted
     from ..train.ahead import kept_names
 
-    folder = getattr(dataset, "latents", None)
+    folder = noted(dataset).latents
     if setup.latents is not None or folder is None or not kept_names(recipe):
         return setup
     if _first():

@@ -27,7 +27,7 @@ from . import dense
 from .encode import VideoFile
 from .files import aside, commit, make_folder, write_json
 from .formats.options import divide
-from .source import Around, Dataset, load_json, rational
+from .source import load_json, rational
 
 NAME = "annotations.json"
 VERSION = 1
@@ -99,14 +99,6 @@ def _from_top(source: str) -> str:
 def _seen_from(source: str, root: Path) -> str:
     path, options = divide(source)
     return _with(os.path.relpath(path.resolve(), root.resolve()), options)
-
-
-def mark(dataset: Dataset, episode: int) -> str:
-    """What tells whether an episode is still the one that was annotated: its own hash where the format has one."""
-    own = getattr(dataset, "mark", None)
-    if own is None and isinstance(dataset, Around):  # what it changes is said in the source's options
-        return mark(dataset.dataset, episode)
-    return str(own(episode)) if own is not None else dataset.fingerprint
 
 
 def column_name(camera: str, name: str) -> str:

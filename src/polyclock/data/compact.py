@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 from .files import lock, make_folder, remove_leftovers, sync
 from .formats import lerobot_schema as schema
 from .formats.columns import read_table
-from .source import fill, load_json, rational
+from .source import load_json, rational
+from .templates import fill
+from .video import pictures_of
 
 MB = 2**20
 Row = dict[str, Any]
@@ -199,6 +201,8 @@ def _kind(source: Any) -> tuple:
         context.pix_fmt,
         stream.time_base,
         bytes(context.extradata or b""),
+        stream.sample_aspect_ratio,
+        pictures_of(source.name).turn,
     )
 
 

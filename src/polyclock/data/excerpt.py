@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ..errors import unknown
 from .source import Around, Dataset, Facts, numbers
 
 OPTIONS = ("episodes", "hide", "rename")  # of a data set of any format: PATH?episodes=0-99&hide=action&rename=a:b
+
+Note = TypeVar("Note")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Excerpt(Around):
         back = {new: old for old, new in (self.names or {}).items()}
         column = back.get(key, key)
         return None if column in self.hidden or (key not in back and column in (self.names or {})) else column
+
+    def _said(self, notes: dict[str, Note]) -> dict[str, Note]:
+        """What is said of columns, of those that are shown."""
+        return {self._shown(c): note for c, note in notes.items() if c not in self.hidden}
 
     @property
     def facts(self) -> Facts:
@@ -65,8 +71,12 @@ class Excerpt(Around):
     @property
     def dense(self) -> dict[str, dict[str, Any]]:
         """What the data set notes of its dense modalities; empty where it has none."""
-        notes = getattr(self.dataset, "dense", {})
-        return {self._shown(c): note for c, note in notes.items() if c not in self.hidden}
+        return self._said(super().dense)
+
+    @property
+    def number_names(self) -> dict[str, list]:
+        """{column: what its numbers are called}, where the data say that."""
+        return self._said(super().number_names)
 
     def has(self, episode: int, key: str) -> bool:
         """Whether this episode has this column, and shows it."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from .cache import alone
 from .files import rows_of
-from .source import Ahead, Dataset, fingerprint_of, whole_of
+from .source import Ahead, Dataset, noted
 
 Precision = Literal["float32", "float16"]
 Encode = Callable[[int, Sequence[int]], np.ndarray]  # (episode, rows) -> (n, V, T, *S, K)
@@ -55,14 +55,14 @@ class Latents:
     ) -> None:
         self.framewise = framewise
         self.precision = precision
-        dataset = whole_of(dataset)  # filters that leave other episodes tomorrow change no number
+        dataset = noted(dataset).whole  # filters that leave other episodes tomorrow change no number
         self.lengths = {e.index: e.length for e in dataset.episodes}
         self._first: dict[int, int] = {}
         self._total = 0
         for index, length in self.lengths.items():
             self._first[index] = self._total
             self._total += length
-        data = fingerprint_of(dataset, str(about.get("column", "")))
+        data = noted(dataset).fingerprint_of(str(about.get("column", "")))
         self.about = {"data": data, "precision": precision, **about}
         text = json.dumps(self.about, sort_keys=True)
         self._stem = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .formats.columns import read_table
-from .source import fill, load_json, load_jsonl, rational
+from .source import load_json, load_jsonl, rational
+from .templates import fill
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from rich.table import Table
 
 from . import dense
 from .colours import labels, paint, ramp, skeletons
-from .formats.recordings import Recordings
 from .opening import open_dataset
-from .source import Around, Dataset, UntidyData, spans
+from .source import Dataset, UntidyData, noted, spans
 
 TILES = (4, 3)  # columns and rows of a sheet
 WIDTH = 240  # pixels of one tile
@@ -37,13 +36,10 @@ def info(path: str | Path) -> dict[str, Any]:
         dataset = open_dataset(path)
     facts = dataset.facts
     frames = sum(e.length for e in dataset.episodes)
-    stored = dataset
-    while isinstance(stored, Around):
-        stored = stored.dataset
-    meta = getattr(stored, "meta", None)
+    notes = noted(dataset)
     return {
         "path": str(path),
-        "format": f"LeRobot {meta.version}" if meta else getattr(stored, "format", "videos"),
+        "format": notes.format,
         "episodes": len(dataset.episodes),
         "numbers": spans([e.index for e in dataset.episodes]),
         "frames": frames,
@@ -52,8 +48,8 @@ def info(path: str | Path) -> dict[str, Any]:
         "cameras": {key: list(facts.columns[key]) for key in facts.cameras},
         "columns": {key: list(shape) for key, shape in facts.columns.items() if key not in facts.cameras},
         "tasks": list(facts.tasks),
-        "dense": getattr(dataset, "dense", {}),
-        "options": stored.options.said() if isinstance(stored, Recordings) else {},
+        "dense": notes.dense,
+        "options": notes.opened_with,
         "fingerprint": dataset.fingerprint,
         "notes": [str(w.message) for w in said if issubclass(w.category, UntidyData)],
     }
@@ -74,7 +70,7 @@ def show(path: str | Path, out: str | Path, episode: int | None = None, console:
         dataset = open_dataset(path)
     number = dataset.episodes[0].index if episode is None else episode
     one = dataset.only([number]).episodes[0]
-    notes = getattr(dataset, "dense", {})
+    notes = noted(dataset).dense
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     written = []

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -86,7 +85,10 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """Episodes of aligned columns. `read` may be called from several threads at once."""
+    """Episodes of aligned columns. `read` may be called from several threads at once.
+
+    This is all that a data set must have. What it may have is in `Noted`, and is asked for by `noted(dataset)`.
+    """
 
     @property
     def facts(self) -> Facts: ...
@@ -127,6 +129,55 @@ class Dataset(Protocol):
         ...
 
 
+class Noted(Dataset):
+    """A data set and all that it may say of itself beyond what it must; what it does not say is as it is here."""
+
+    @property
+    def format(self) -> str:
+        """What it lies in, for people."""
+        return "videos"
+
+    @property
+    def opened_with(self) -> dict[str, Any]:
+        """The options that it was opened with, by name."""
+        return {}
+
+    @property
+    def number_names(self) -> dict[str, list]:
+        """{column: what its numbers are called}, where the data say that."""
+        return {}
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        """{column: kind, unit, scale, classes, ...} of the dense modalities, as `data.dense.notes` reads them."""
+        return {}
+
+    @property
+    def latents(self) -> Path | None:
+        """The folder of what frozen codecs said of the columns, where it lies beside the data."""
+        return None
+
+    @property
+    def whole(self) -> Dataset:
+        """The data set that this one is a part of, where filters left only a part; else itself."""
+        return self
+
+    def made_by(self, key: str) -> Codec | None:
+        """The codec that made a column before it was stored; None: it is raw."""
+        return None
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on: those of other columns may change without it."""
+        return self.fingerprint
+
+    def mark(self, episode: int) -> str:
+        """What tells whether an episode is still the one that was annotated."""
+        return self.fingerprint
+
+
+PARTS = tuple(name for name in vars(Noted) if not name.startswith("_"))  # what a data set need not have
+
+
 class Source(Protocol):
     """Anything that gives samples by number. A source may also have `draw(epoch, i)`, which the loader prefers."""
 
@@ -154,41 +205,9 @@ def rational(rate: float | Fraction) -> Fraction:
     return value
 
 
-def chosen(episodes: Sequence[Episode], indices: Iterable[int], *, keep: bool) -> tuple[Episode, ...]:
-    """The episodes whose numbers are among `indices` (`keep`) or are not; ValueError for a number that is not here."""
-    numbers = {int(i) for i in indices}
-    absent = sorted(numbers - {e.index for e in episodes})
-    if absent:
-        raise ValueError(f"episode {absent[0]} is not in the data; possible: {spans([e.index for e in episodes])}")
-    left = tuple(e for e in episodes if (e.index in numbers) == keep)
-    if not left:
-        raise ValueError(f"no episode is left of {spans([e.index for e in episodes])}")
-    return left
-
-
-class Subsets:
-    """`only` and `without` of a data set whose `episodes` are a plain attribute: a copy that reads the same files."""
-
-    episodes: tuple[Episode, ...]
-
-    def only(self, indices: Iterable[int]) -> Self:
-        """These episodes alone; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=True))
-
-    def without(self, indices: Iterable[int]) -> Self:
-        """All but these episodes; ValueError for one that is not here."""
-        return self._choose(chosen(self.episodes, indices, keep=False))
-
-    def _choose(self, episodes: tuple[Episode, ...]) -> Self:
-        other = copy.copy(self)
-        other.episodes = episodes
-        for name in [n for n in vars(other) if isinstance(getattr(type(other), n, None), cached_property)]:
-            del other.__dict__[name]  # found out of all episodes
-        return other
-
-
-class Around:
-    """What a data set around another, `dataset`, passes on; `only` and `without` are those around its parts."""
+class Around(Noted):
+    """A data set around another, `dataset`, of which it passes on all that it does not say itself; `only` and `without`
+    are those around its parts."""
 
     dataset: Dataset
 
@@ -201,37 +220,18 @@ class Around:
         return self.dataset.episodes
 
     @property
-    def dense(self) -> dict[str, dict[str, Any]]:
-        """What the data set notes of its dense modalities; empty where it has none."""
-        return getattr(self.dataset, "dense", {})
-
-    def made_by(self, key: str) -> Codec | None:
-        """The codec that made a column before it was stored; None: it is raw."""
-        found = getattr(self.dataset, "made_by", None)
-        return found(key) if found is not None else None
-
-    @property
-    def latents(self) -> Path | None:
-        """The folder of what frozen codecs said of the columns, where it lies beside the data."""
-        return getattr(self.dataset, "latents", None)
-
-    @property
-    def whole(self) -> Dataset:
-        """All of the data set of which this is a part that filters left."""
-        inner = whole_of(self.dataset)
-        return self if inner is self.dataset else self._around(inner)
-
-    def fingerprint_of(self, key: str) -> str:
-        """sha256 over all that the values of a column depend on."""
-        return fingerprint_of(self.dataset, key)
-
-    @property
     def fingerprint(self) -> str:
         return self.dataset.fingerprint
 
     def has(self, episode: int, key: str) -> bool:
         """Whether this episode has this column."""
         return self.dataset.has(episode, key)
+
+    def read(
+        self, episode: int, key: str, frames: Sequence[int], size: tuple[int, int] | None = None
+    ) -> np.ndarray | str:
+        """As the data set reads."""
+        return self.dataset.read(episode, key, frames, size)
 
     def column(self, key: str) -> Iterator[np.ndarray]:
         """One (length, *S, C) array per episode that has the column."""
@@ -250,16 +250,68 @@ class Around:
         object.__setattr__(other, "dataset", dataset)  # some are frozen
         return other
 
+    @property
+    def format(self) -> str:
+        return noted(self.dataset).format
 
-def whole_of(dataset: Dataset) -> Dataset:
-    """The data set that this one is a part of, where filters left only a part; else itself."""
-    return getattr(dataset, "whole", dataset)
+    @property
+    def opened_with(self) -> dict[str, Any]:
+        return noted(self.dataset).opened_with
+
+    @property
+    def number_names(self) -> dict[str, list]:
+        return noted(self.dataset).number_names
+
+    @property
+    def dense(self) -> dict[str, dict[str, Any]]:
+        return noted(self.dataset).dense
+
+    @property
+    def latents(self) -> Path | None:
+        return noted(self.dataset).latents
+
+    @property
+    def whole(self) -> Dataset:
+        """That around all of the data set of which `dataset` is a part."""
+        near = noted(self.dataset)
+        inner = near.whole
+        return self if inner is near else self._around(inner)
+
+    def made_by(self, key: str) -> Codec | None:
+        """The codec that made a column before it was stored; None: it is raw."""
+        return noted(self.dataset).made_by(key)
+
+    def fingerprint_of(self, key: str) -> str:
+        """sha256 over all that the values of a column depend on."""
+        return noted(self.dataset).fingerprint_of(key)
+
+    def mark(self, episode: int) -> str:
+        """What tells whether an episode is still the one that was annotated: what this changes, options say."""
+        return noted(self.dataset).mark(episode)
 
 
-def fingerprint_of(dataset: Dataset, key: str) -> str:
-    """sha256 over all that the values of a column depend on: those of other columns may change without it."""
-    found = getattr(dataset, "fingerprint_of", None)
-    return found(key) if found is not None else dataset.fingerprint
+class Foreign(Around):
+    """A data set that someone else wrote, with those of `PARTS` that it has, and what `Noted` says of the others."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+
+def _part(name: str) -> property:
+    def part(self: Foreign) -> Any:
+        found = getattr(self.dataset, name, None)
+        return vars(Noted)[name].__get__(self) if found is None else found
+
+    return property(part)
+
+
+for _name in PARTS:
+    setattr(Foreign, _name, _part(_name))
+
+
+def noted(dataset: object) -> Noted:
+    """The data set itself where it has all that one may say of itself, else one around it that has."""
+    return dataset if isinstance(dataset, Noted) else Foreign(dataset)
 
 
 def spans(numbers: Sequence[int]) -> str:
@@ -317,22 +369,3 @@ def load_jsonl(path: Path) -> list[dict]:
             raise ValueError(f"{path}, line {number}, is not a JSON object")
         rows.append(row)
     return rows
-
-
-def fill(template: str, **values: object) -> str:
-    """Fill `{name}` and `{name:03d}` in a path template that a data set brought; nothing else is evaluated.
-
-    Errors: ValueError for an unknown name, another kind of field, or a path that would leave the data set.
-    """
-
-    def put(match: re.Match) -> str:
-        name, width = match[1], match[2]
-        if name not in values:
-            raise ValueError(f"path template {template!r} asks for {name!r}; possible: {', '.join(values)}")
-        value = values[name]
-        return f"{value:0{int(width)}d}" if width and isinstance(value, int) else str(value)
-
-    text = re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", put, template)
-    if "{" in text or "}" in text or "\\" in text or text.startswith("/") or ".." in text.split("/"):
-        raise ValueError(f"path template {template!r} gives {text!r}, which is not a plain path inside the data set")
-    return text

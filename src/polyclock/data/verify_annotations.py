@@ -14,7 +14,7 @@ from .files import ASIDE
 from .latents import checksum
 from .listing import Problem
 from .opening import open_dataset
-from .source import Dataset, load_json
+from .source import Dataset, load_json, noted
 
 
 def verify_annotated(root: Path) -> list[Problem]:
@@ -52,7 +52,7 @@ def _of_source(root: Path, said: Mapping[str, Any], records: Mapping[tuple[int, 
     except ValueError as error:
         return [Problem(annotation.NAME, None, None, f"the source cannot be opened: {error}")]
     lengths = {e.index: e.length for e in dataset.episodes}
-    marks = {e: annotation.mark(dataset, e) for e in {e for e, _ in records} & lengths.keys()}
+    marks = {e: noted(dataset).mark(e) for e in {e for e, _ in records} & lengths.keys()}
     problems = []
     for (e, name), record in sorted(records.items()):
         if marks.get(e) != record["source"]:

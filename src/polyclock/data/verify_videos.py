@@ -12,6 +12,8 @@ import av.logging
 import numpy as np
 
 from .listing import Listed, Listing
+from .pictures import OBLONG
+from .upright import Turn, turn_of
 
 OFF = 0.1  # of a frame: how far from its time a picture may lie
 # These decoders hand out a damaged picture as if it were whole, and only say so.
@@ -21,10 +23,12 @@ SAID = ("CRC mismatch", "concealing", "error while decoding")
 
 @dataclass
 class Seen:
-    """What came out of one file: seconds (n,) of the pictures, rising; their size; what went wrong."""
+    """What came out of one file: seconds (n,) of the pictures, rising; their size as shown; whether their pixels are
+    square; what went wrong."""
 
     seconds: np.ndarray
     size: tuple[int, int]
+    square: bool
     error: str | None
 
 
@@ -45,15 +49,17 @@ def watch(path: Path) -> Seen:
             context.options = {"err_detect": "crccheck+explode"}
             if context.name in TELLING:
                 context.thread_count = 1  # so that what is said belongs to the packet at hand
-            ticks, error = _decode(container, stream)
-            tick = float(stream.time_base or 1)
-            return Seen(np.array(sorted(ticks), np.float64) * tick, (context.height, context.width), error)
+            ticks, turn, error = _decode(container, stream)
+            seconds = np.array(sorted(ticks), np.float64) * float(stream.time_base or 1)
+            square = (stream.sample_aspect_ratio or 1) == 1
+            return Seen(seconds, turn.size(context.height, context.width), square, error)
     finally:
         av.logging.set_level(level)
 
 
-def _decode(container: Any, stream: Any) -> tuple[set[int], str | None]:
-    """The times of all pictures that came out whole, in ticks, and the first error."""
+def _decode(container: Any, stream: Any) -> tuple[set[int], Turn, str | None]:
+    """The times of all pictures that came out whole, in ticks, which way up the first is shown, and the first error."""
+    turn: Turn | None = None
     ticks: set[int] = set()
     damaged: set[int] = set()
     error: str | None = None
@@ -74,8 +80,10 @@ def _decode(container: Any, stream: Any) -> tuple[set[int], str | None]:
         if (words or packet.is_corrupt) and packet.pts is not None:
             damaged.add(packet.pts)
             error = error or (words[0] if words else "a packet is damaged")
+        if turn is None and frames:
+            turn = turn_of(frames[0])
         ticks |= {f.pts for f in frames if f.pts is not None and not f.is_corrupt}
-    return ticks - damaged, error
+    return ticks - damaged, turn or Turn(), error
 
 
 def verify_videos(found: Listing, here: list[Listed]) -> None:
@@ -112,6 +120,8 @@ def _check_file(found: Listing, key: str, path: Path, episodes: list[Listed]) ->
     if len(shape) == 3 and seen.size not in (shape[:2], shape[1:]):
         what = f"pictures are {seen.size[0]} x {seen.size[1]}, the metadata say {list(shape)}"
         found.report(path, what, episodes[0].index, 0)
+    if not seen.square:
+        found.report(path, f"has {OBLONG}", episodes[0].index, 0, note=True)
     for episode in episodes:
         _check_episode(found, key, path, episode, seen)
     if found.version.startswith("v3"):

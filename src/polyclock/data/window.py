@@ -17,7 +17,7 @@ import numpy as np
 
 from ..modality import Signal
 from .latents import Latents
-from .source import Ahead, Dataset, Sample, rational
+from .source import Ahead, Dataset, Sample, noted, rational
 
 
 def offsets(signal: Signal, fps: float | Fraction) -> tuple[int, ...]:
@@ -142,9 +142,8 @@ def _check(signals: Mapping[str, Signal], absent: tuple[str, ...], columns: Mapp
 
 def _check_made(signals: Mapping[str, Signal], dataset: Dataset) -> None:
     """Errors: a column that was made by something else than the model was fitted to."""
-    made_by = getattr(dataset, "made_by", None)
     for name, signal in signals.items():
-        by = made_by(signal.key) if made_by is not None and signal.made is not None else None
+        by = noted(dataset).made_by(signal.key) if signal.made is not None else None
         if (
             signal.made is not None
             and signal.key in dataset.facts.columns

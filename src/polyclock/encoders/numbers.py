@@ -43,5 +43,6 @@ class NumbersNet(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(b, T', *S', C') -> (b, T', width)."""
-        out: Tensor = self.out(values.flatten(2).float())
+        numbers = values.flatten(2).float()
+        out: Tensor = self.out(numbers.to(next(self.parameters(), numbers).dtype))
         return out

@@ -123,7 +123,7 @@ class ResNetNet(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(b, T', H, W, C) uint8, or float in [0, 1] -> (b, L, width)."""
-        x = self._coloured(values)
+        x = self._coloured(values).to(self.out.weight.dtype)
         b, frames = x.shape[:2]
         cells = (
             self.stages(self.stem(x.flatten(0, 1).movedim(-1, 1).contiguous())).flatten(2).movedim(1, 2)

@@ -221,6 +221,7 @@ class PretrainedNet(nn.Module):
         for i, features in enumerate(read):
             h[i, : len(features)] = features
             mask[i, : len(features)] = True
+        dtype = next(self.parameters(), h).dtype
         if self.spec.pool:
-            return self.out(pooled(h, mask)), mask[:, :1]
-        return self.out(h) * mask[..., None], mask
+            return self.out(pooled(h, mask).to(dtype)), mask[:, :1]
+        return self.out(h.to(dtype)) * mask[..., None], mask

@@ -40,5 +40,6 @@ class VectorNet(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(b, T', *S', C') -> (b, T', width)."""
-        out: Tensor = self.layers(values.flatten(2).float())
+        numbers = values.flatten(2).float()
+        out: Tensor = self.layers(numbers.to(next(self.parameters()).dtype))
         return out

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..batch import Batch
+from ..codecs.codec import encode_signal
 from ..dice import Dice
 from ..guidance import Guide
-from ..model import WorldModel, encode_signal
+from ..model import WorldModel
 from ..solver import sample
 from .held_out import Place
 from .questions import Question

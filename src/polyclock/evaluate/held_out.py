@@ -13,7 +13,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..data.cache import Cached
 from ..data.collate import collate
-from ..data.source import Dataset, Episode
+from ..data.source import Dataset, Episode, noted
 from ..data.window import Windows, offsets
 from ..dice import seed_of
 from ..modality import Signal
@@ -177,7 +177,7 @@ class HeldOut:
         signal = self.signals[name]
         if len(signal.shape) != 4 or None in signal.shape[1:3]:
             return None
-        notes = getattr(data, "dense", {})
+        notes = noted(data).dense
         keys = [k for k, note in notes.items() if note["kind"] == kind and note.get("steps", 1) > 0]
         key = next((k for k in keys if camera_of(k) == camera_of(signal.key)), None)
         if key is None or not all(data.has(p.episode, key) for p in places):

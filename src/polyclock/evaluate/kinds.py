@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..codecs.codec import Codec
-from ..data.source import Dataset
+from ..data.source import Dataset, noted
 from ..modality import Signal
 from ..model import WorldModel
 from . import dense, metrics
@@ -191,17 +191,17 @@ def kinds_of(model: WorldModel, data: Dataset | None = None) -> dict[str, str]:
     and all the rest are numbers. Without data every video is a picture unless its codec says otherwise.
     Errors: ValueError where codec and data set disagree.
     """
-    notes = getattr(data, "dense", {})
+    notes = {} if data is None else noted(data).dense
     found = {}
     for name, part in {**model.modalities, **model.conditions}.items():
         signal = part.signal(name)
         if signal.kind == "text":
             continue
-        noted, said = notes.get(signal.key, {}).get("kind"), stated(model.codec(name))
-        if noted in DENSE and said not in (None, noted):
-            raise ValueError(f"{name}: its codec is for {said}, but the column {signal.key!r} holds {noted}")
+        told, said = notes.get(signal.key, {}).get("kind"), stated(model.codec(name))
+        if told in DENSE and said not in (None, told):
+            raise ValueError(f"{name}: its codec is for {said}, but the column {signal.key!r} holds {told}")
         picture = signal.kind == "video" and (data is None or signal.key in data.facts.cameras)
-        kind = said or noted or (PICTURE if picture else NUMBERS)
+        kind = said or told or (PICTURE if picture else NUMBERS)
         found[name] = kind if kind in _ERRORS else NUMBERS
     return found
 
@@ -219,7 +219,7 @@ def _first(codec: Codec) -> object:
 def about(signal: Signal, kind: str, data: Dataset, scale: Tensor | None = None, codec: Codec | None = None) -> About:
     """What is known of a signal of the data, and of what decodes it."""
     first = None if codec is None else _first(codec)
-    note = getattr(data, "dense", {}).get(signal.key, {})
+    note = noted(data).dense.get(signal.key, {})
     # Joints of several figures are named FIGURE.JOINT.
     figures = Counter(str(name).rpartition(".")[0] for name in note.get("joints", ()))
     return About(

@@ -7,6 +7,8 @@ Nothing else is asked of the film than its pictures, so that films of any model 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,10 @@ LIKE = 2 / 3  # of the best other place's difference: what differs less is the o
 TOLD = 0.04  # root mean square, of [0, 1]: what differs less from the best other place cannot be told from it
 SHOWN = 0.5  # share of an object that must lie inside the picture where it is looked for
 MOVED = 0.5  # px of an object's centre: what moves less stands still
-KEPT = 0.25  # of the union: what a predicted mask must share with the true one, centre on centre, to be the object
+LIKENESS = 0.25  # of the union: what a predicted mask must share with the true one, centre on centre, to be the object
+
+AT_ONCE = 16  # objects that are worked on together
+KEPT = 2**28  # bytes: spectra of all objects that take no more are kept from one film to the next
 
 
 class Sought:
@@ -36,18 +41,25 @@ class Sought:
         none = torch.zeros(0, 2, dtype=torch.long)
         self.sample, self.frame = torch.cat([o.seen.nonzero() for o in every] or [none]).T
         self.moves = torch.cat([o.moved[o.seen] for o in every] or [torch.zeros(0, dtype=torch.bool)])
-        mask = torch.cat([o.mask[o.seen] for o in every] or [torch.zeros(0, *true.shape[2:4])]).double()
-        self.area = mask.sum((1, 2))
-        own = mask[..., None] * (true[self.sample, self.frame].double() / 255)
-        self._mask = self._turned(mask)
-        self._own = [self._turned(own[..., c]) for c in range(own.shape[-1])]
-        whole = self._turned(torch.ones_like(mask))
-        self._inside = self._summed(self._mask, whole)
-        self._squares = self._summed(self._turned(own.square().sum(-1)), whole)
-        shared = self._summed(self._mask, self._mask) / self.area[:, None, None]
-        same = self._landscape(true)
-        self._at = _lowest(same)
-        self.other = torch.where(shared < 0.5, same, torch.inf).flatten(1).amin(1)
+        self._mask = torch.cat([o.mask[o.seen] for o in every] or [torch.zeros(0, *true.shape[2:4], dtype=torch.bool)])
+        self._true = true
+        self._kept: dict[int, _Piece] = {}
+        height, width = (size + self.reach for size in true.shape[2:4])
+        self._small = len(self._mask) * 4 * 8 * height * (width + 2) <= KEPT
+        found = [(piece.other(), piece.found(true[piece.sample, piece.frame])[1]) for piece in self._pieces()]
+        self.other = torch.cat([other for other, _ in found] or [torch.zeros(0, dtype=torch.float64)])
+        self._at = torch.cat([at for _, at in found] or [torch.zeros(0, 2, dtype=torch.float64)])
+
+    def _pieces(self) -> Iterator[_Piece]:
+        """The objects, some at a time: what is worked out of one takes a hundred times its pixels."""
+        for start in range(0, len(self._mask), AT_ONCE):
+            piece = self._kept.get(start)
+            if piece is None:
+                some = slice(start, start + AT_ONCE)
+                piece = _Piece(self._mask[some], self._true, self.sample[some], self.frame[some], self.reach)
+            if self._small:
+                self._kept[start] = piece
+            yield piece
 
     def errors(self, film: Tensor, first: int = 0) -> dict[str, Tensor]:
         """uint8 (B, T, H, W, 3) -> {"permanence", "place_error", "place_error_moving", "object_error"}, (B,) each.
@@ -66,9 +78,9 @@ class Sought:
 
         Objects with e' below 0.04^2 cannot be told from what surrounds them and do not count.
         """
-        landscape = self._landscape(film)
-        least = landscape.flatten(1).amin(1) if len(landscape) else landscape.flatten(1).sum(1)
-        away = (_lowest(landscape) - self._at).norm(dim=-1)
+        found = [piece.found(film[piece.sample, piece.frame]) for piece in self._pieces()]
+        least = torch.cat([value for value, _ in found] or [torch.zeros(0, dtype=torch.float64)])
+        away = (torch.cat([at for _, at in found] or [self._at]) - self._at).norm(dim=-1)
         counts = (self.frame >= first) & self.other.isfinite() & (self.other >= TOLD**2)
         there = counts & (least < LIKE * self.other)
         return {
@@ -85,29 +97,53 @@ class Sought:
         n.index_add_(0, self.sample[used], torch.ones_like(values[used]))
         return total / n
 
-    def _landscape(self, film: Tensor) -> Tensor:
-        """uint8 (B, T, H, W, 3) -> (n, 2 reach + 1, 2 reach + 1): mean squared difference by rows and columns.
+
+class _Piece:
+    """A few objects of true frames: mask (n, H, W) bool of the frames (sample (n,), frame (n,)) of `true`."""
+
+    def __init__(self, mask: Tensor, true: Tensor, sample: Tensor, frame: Tensor, reach: int) -> None:
+        self.sample, self.frame, self.reach = sample, frame, reach
+        shape = mask.double()
+        self._room = tuple(size + reach for size in mask.shape[1:])
+        self.area = shape.sum((1, 2))
+        own = shape[..., None] * (true[sample, frame].double() / 255)
+        self._mask = self._turned(shape)
+        self._own = [self._turned(own[..., c]) for c in range(own.shape[-1])]
+        whole = self._turned(torch.ones_like(shape))
+        self._inside = self._summed(self._mask, whole)
+        self._squares = self._summed(self._turned(own.square().sum(-1)), whole)
+        self._true = true
+
+    def other(self) -> Tensor:
+        """(n,): the least difference in the true frame among places that share less than half of the object with it."""
+        shared = self._summed(self._mask, self._mask) / self.area[:, None, None]
+        same = self._landscape(self._true[self.sample, self.frame])
+        return torch.where(shared < 0.5, same, torch.inf).flatten(1).amin(1)
+
+    def found(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (n, H, W, 3) -> the least difference (n,) and its displacement (n, 2) px."""
+        landscape = self._landscape(pictures)
+        return landscape.flatten(1).amin(1), _lowest(landscape)
+
+    def _landscape(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, H, W, 3) -> (n, 2 reach + 1, 2 reach + 1): mean squared difference by rows and columns.
 
         Infinite where less than half of the object lies inside the picture.
         """
-        pictures = film[self.sample, self.frame].double() / 255
-        squares = self._summed(self._mask, self._turned(pictures.square().sum(-1))) + self._squares
+        values = pictures.double() / 255
+        squares = self._summed(self._mask, self._turned(values.square().sum(-1))) + self._squares
         for c, own in enumerate(self._own):
-            squares = squares - 2 * self._summed(own, self._turned(pictures[..., c]))
+            squares = squares - 2 * self._summed(own, self._turned(values[..., c]))
         difference = (squares / (self._inside.clamp_min(1) * len(self._own))).clamp_min(0)
         return torch.where(self._inside >= SHOWN * self.area[:, None, None] - 1e-6, difference, torch.inf)
 
     def _turned(self, values: Tensor) -> Tensor:
         """The spectrum of (n, H, W), with room for every displacement."""
-        height, width = values.shape[1:]
-        self._room = (height + self.reach, width + self.reach)
-        if not len(values):
-            return torch.zeros(0, *self._room, dtype=torch.float64)
         return torch.fft.rfft2(values, s=self._room)
 
     def _summed(self, one: Tensor, other: Tensor) -> Tensor:
         """Spectra of a and b -> sum over p of a(p) b(p + d), (n, 2 reach + 1, 2 reach + 1) for all d."""
-        whole = torch.fft.irfft2(one.conj() * other, s=self._room) if len(one) else one
+        whole = torch.fft.irfft2(one.conj() * other, s=self._room)
         near = torch.arange(-self.reach, self.reach + 1)
         return whole[:, near % self._room[0]][:, :, near % self._room[1]]
 
@@ -129,7 +165,7 @@ def mask_errors(predicted: Tensor, labels: Tensor, first: int = 0) -> dict[str, 
         thing, guess = _Object(real == value), said == value
         away = _centre(guess) - thing.centre
         seen, off = thing.seen, away.norm(dim=-1)
-        there = seen & (_shared(guess, thing.mask, away.round().long(), seen) >= KEPT)
+        there = seen & (_shared(guess, thing.mask, away.round().long(), seen) >= LIKENESS)
         sums += torch.stack([seen.sum(1), there.sum(1), torch.where(there, off, 0.0).sum(1)]).double()
     return {"permanence": sums[1] / sums[0], "place_error": sums[2] / sums[1]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from .kinds import DENSE, NUMBERS, PICTURE, camera_of
 from .questions import Question
 
 AVERAGED = 1000  # training frames, spread evenly, that a mean map is taken over
+AT_ONCE = 32  # of these are read together
 SEARCHED = 4000  # training pictures, spread evenly, among which the nearest is sought
 SIDE = 16  # pixels to a side of the pictures that are compared
 
@@ -61,8 +62,8 @@ class Reference:
             frames = list(self._frames((signal.key,), AVERAGED))
             if not frames:
                 return None
-            rows = [self._read(episode, signal, due) for episode, due in frames]
-            self._means[name] = AVERAGES[self.kinds[name]](np.concatenate(rows).astype(np.float32))
+            maps = (each for episode, due in frames for each in self._maps(episode, signal, due))
+            self._means[name] = AVERAGES[self.kinds[name]](maps)
         return self._means[name]
 
     def nearest(self, name: str, question: Question, places: Sequence[Place], data: Dataset) -> np.ndarray | None:
@@ -120,6 +121,11 @@ class Reference:
             self._galleries[key, where] = Gallery(np.concatenate(pictures), where) if where else None
         return self._galleries[key, where]
 
+    def _maps(self, episode: int, signal: Signal, frames: Sequence[int]) -> Iterator[np.ndarray]:
+        """(*S', C') float32 of each frame, of which a few are in memory."""
+        for start in range(0, len(frames), AT_ONCE):
+            yield from self._read(episode, signal, frames[start : start + AT_ONCE]).astype(np.float32)
+
     def _read(self, episode: int, signal: Signal, frames: Sequence[int]) -> np.ndarray:
         height, width = signal.shape[1:3] if signal.kind == "video" else (None, None)
         size = None if height is None or width is None else (height, width)
@@ -166,40 +172,64 @@ def _flat(pictures: object) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def _mean_depth(rows: np.ndarray) -> np.ndarray:
-    """(n, H, W, 1) -> the mean of what is known at each pixel; 0, unknown, where it never is."""
-    known = (rows > 0).sum(0)
-    return rows.sum(0) / np.maximum(known, 1)
+def _mean_depth(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(H, W, 1) each -> the mean of what is known at each pixel; 0, unknown, where it never is."""
+    total, known = 0.0, 0
+    for each in maps:
+        total, known = total + each.astype(np.float64), known + (each > 0)
+    return total / np.maximum(known, 1)
 
 
-def _mean_flow(rows: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) -> the mean motion at each pixel, occluded nowhere."""
-    return np.concatenate([rows[..., :2].mean(0), np.zeros_like(rows[0, ..., :1])], -1)
+def _mean_flow(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) each -> the mean motion at each pixel, occluded nowhere."""
+    total, count = np.zeros(()), 0
+    for each in maps:
+        total, count = total + each[..., :2].astype(np.float64), count + 1
+    return np.concatenate([total / count, np.zeros_like(total[..., :1])], -1).astype(np.float32)
 
 
-def _usual(ids: np.ndarray) -> np.ndarray:
-    """(n, H, W) -> (H, W): the most frequent number of each pixel, the smallest of equals."""
-    numbers = np.unique(ids)
-    return numbers[np.stack([(ids == i).sum(0) for i in numbers]).argmax(0)]
+def _add(sums: dict[float, np.ndarray], ids: np.ndarray, values: np.ndarray | float = 1.0) -> None:
+    """Add values (H, W, ...) to the sums of what stands at each pixel of ids (H, W)."""
+    for number in np.unique(ids).tolist():
+        here = np.where((ids == number).reshape(*ids.shape, *[1] * (np.ndim(values) - 2)), values, 0.0)
+        sums[number] = sums[number] + here if number in sums else here
 
 
-def _mean_labels(rows: np.ndarray) -> np.ndarray:
-    """(n, H, W, 2) -> the most frequent instance and class of each pixel."""
-    return np.stack([_usual(rows[..., 0]), _usual(rows[..., 1])], -1).astype(np.int32)
+def _usual(counts: Mapping[float, np.ndarray]) -> np.ndarray:
+    """How often each number stands at each pixel (H, W) -> the most frequent one, the smallest of equals."""
+    numbers = sorted(counts)
+    return np.array(numbers)[np.stack([counts[n] for n in numbers]).argmax(0)]
 
 
-def _mean_surface(rows: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) -> the most frequent part of each pixel, with its mean u and v there."""
-    part = _usual(rows[..., 0])
-    there = (rows[..., 0] == part)[..., None]
-    return np.concatenate([part[..., None], (rows[..., 1:] * there).sum(0) / there.sum(0)], -1)
+def _mean_labels(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(H, W, 2) each -> the most frequent instance and class of each pixel."""
+    counts: tuple[dict[float, np.ndarray], ...] = ({}, {})
+    for each in maps:
+        for i, mine in enumerate(counts):
+            _add(mine, each[..., i])
+    return np.stack([_usual(mine) for mine in counts], -1).astype(np.int32)
 
 
-def _mean_skeleton(rows: np.ndarray) -> np.ndarray:
-    """(n, K, 3) -> the mean place of each joint where it is visible, visible if it mostly is."""
-    seen = rows[..., 2:] > 0
-    place = (rows[..., :2] * seen).sum(0) / np.maximum(seen.sum(0), 1)
-    return np.concatenate([place, seen.mean(0) >= 0.5], -1)
+def _mean_surface(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) each -> the most frequent part of each pixel, with its mean u and v there."""
+    counts: dict[float, np.ndarray] = {}
+    sums: dict[float, np.ndarray] = {}
+    for each in maps:
+        _add(counts, each[..., 0])
+        _add(sums, each[..., 0], each[..., 1:].astype(np.float64))
+    part = _usual(counts)[..., None]
+    where = sum(np.where(part == n, sums[n] / np.maximum(counts[n], 1)[..., None], 0.0) for n in counts)
+    return np.concatenate([part, where], -1)
+
+
+def _mean_skeleton(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(K, 3) each -> the mean place of each joint where it is visible, visible if it mostly is."""
+    total, seen, count = 0.0, 0, 0
+    for each in maps:
+        visible = each[..., 2:] > 0
+        total, seen = total + np.where(visible, each[..., :2].astype(np.float64), 0.0), seen + visible
+        count += 1
+    return np.concatenate([total / np.maximum(seen, 1), seen / count >= 0.5], -1)
 
 
 AVERAGES = {

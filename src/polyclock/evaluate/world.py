@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..data.source import Dataset
+from ..data.source import Dataset, noted
 from ..data.window import offsets
 from . import agreement
 from .baselines import COPY_FRAME
@@ -87,7 +87,7 @@ class Agreement:
             self.flow = None  # without its length it says nothing of places
         self.steps: dict[str, list[agreement.Step]] = {}
         if self.flow:
-            spans = getattr(held.dataset, "dense", {}).get(held.signals[self.flow].key, {}).get("steps", 1)
+            spans = noted(held.dataset).dense.get(held.signals[self.flow].key, {}).get("steps", 1)
             # Relative depth says nothing of what it should be elsewhere.
             ends = [shot.film] + ([self.depth] if self.depth and about["depth"].align == "none" else [])
             self.steps = {n: self._due(agreement.steps(due[self.flow], spans, due[n]), n) for n in ends}
@@ -164,7 +164,7 @@ def world(probing: Probing) -> Plain:
     window: its film in place of this one's, its maps beside this one's film.
     """
     scores, held = probing.scores(), probing.held
-    notes = getattr(held.dataset, "dense", {})
+    notes = noted(held.dataset).dense
     seen = {camera_of(key) for key, note in notes.items() if note["kind"] in KINDS}
     plan = {
         name: [(s, Agreement(probing, scores, question, s)) for s in shots(probing, question)]

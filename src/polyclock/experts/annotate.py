@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data import annotation as store
-from ..data.source import Dataset, Episode
+from ..data.source import Dataset, Episode, noted
 from ..errors import unknown
 from .expert import Expert, Filter, settings
 from .projected import fit_to
@@ -193,7 +193,7 @@ class _Work:
 
     def mark(self, episode: Episode) -> str:
         if episode.index not in self._marks:
-            self._marks[episode.index] = store.mark(self.dataset, episode.index)
+            self._marks[episode.index] = noted(self.dataset).mark(episode.index)
         return self._marks[episode.index]
 
     def _is(self, table: Mapping[tuple[int, str], Any], episode: Episode, task: Task) -> bool:

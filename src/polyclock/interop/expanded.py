@@ -49,8 +49,7 @@ def save(
     """
     names = fused(model)
     inner = inner_of(model, names[0], text)
-    ends = {f"{end}.{key(n)}.{part}" for n in names for end in ("embed", "head") for part in ("weight", "bias")}
-    if beside := wan.beside_of(model, {link.ours for link in inner} | ends):
+    if beside := wan.beside_of(model, {link.ours for link in inner} | _end_names(names)):
         raise ValueError(beside)
     said = channels(model, names)
     total = sum(said.values())
@@ -112,7 +111,8 @@ class Base:
     """A folder, expanded or not, that a new model begins as: what the folder does not have stays as it is, or copies
     what it has (`Modality.copy`).
 
-    Errors, when it is called: ValueError for another architecture, or sources that are not those of the model.
+    Called with a model it returns the names of the parameters that the folder has: what is trained beside it is the
+    rest. Errors, then: ValueError for another architecture, or sources that are not those of the model.
     """
 
     folder: str
@@ -122,16 +122,16 @@ class Base:
         """Of its weights."""
         return weights_digest(str(transformer_folder(self.folder)))
 
-    def __call__(self, model: WorldModel) -> None:
+    def __call__(self, model: WorldModel) -> set[str]:
         said = sources_of(self.folder)
         if said is None:
-            wan.load_weights(model, self.folder)
+            filled = wan.load_weights(model, self.folder)
             model.begin_copies()
-            return
+            return filled
         have = channels(model, fused(model))
         if list(have.items()) != list(said.items()):
             raise ValueError(f"{self.folder} has the sources {said}; the model has {have}")
-        load_weights(model, self.folder)
+        return load_weights(model, self.folder)
 
 
 def sources_of(path: str | Path) -> dict[str, int] | None:
@@ -146,16 +146,19 @@ def sources_of(path: str | Path) -> dict[str, int] | None:
         raise ValueError(f"the weights in {folder} call their sources {note[:80]!r}, not {{name: channels}}") from None
 
 
-def load_weights(model: WorldModel, path: str | Path, *, text: str = "text") -> None:
+def load_weights(model: WorldModel, path: str | Path, *, text: str = "text") -> set[str]:
     """Put the weights of an expanded folder into a model whose one stream has as many channels.
+
+    Returns the names of the parameters that have them.
 
     Errors: ValueError for a weight that is missing, not known or of another shape, by name.
     """
     names, weights = fused(model), open_weights(transformer_folder(path))
-    wan.fill(model, inner_of(model, names[0], text), weights, also=ENDS)
+    filled = wan.fill(model, inner_of(model, names[0], text), weights, also=ENDS)
     ends = next(iter(weights.stream([ENDS])))
     put_ends(model, names, dict(zip(ENDS, ends, strict=True)))
     wan.begin(model)
+    return filled | _end_names(names)
 
 
 def ends_of(model: WorldModel, names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -225,6 +228,11 @@ def inner_of(model: WorldModel, video: str, text: str) -> list[Link]:
     if len(modulation.time) > 1:
         raise ValueError("a source follows another clock than the video; a Wan transformer has one time for all")
     return [link for link in links if link.theirs[0] not in ENDS]
+
+
+def _end_names(names: tuple[str, ...]) -> set[str]:
+    """The parameters of ours that the expanded ends hold."""
+    return {f"{end}.{key(n)}.{part}" for n in names for end in ("embed", "head") for part in ("weight", "bias")}
 
 
 def _linear(model: WorldModel, end: str, name: str) -> tuple[Tensor, Tensor]:

@@ -124,8 +124,9 @@ def load_weights(
     text: str = "text",
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
-) -> None:
+) -> set[str]:
     """Put the weights of a folder into `model`, one by one as they are read; `video` and `text` are what it calls them.
+    Returns the names of the parameters that have them.
 
     On a model of `empty` they keep the folder's dtype, or get `dtype`; what the folder does not have (modalities that
     join, say) begins as in a new model. On any other model values are copied into what is there.
@@ -134,8 +135,9 @@ def load_weights(
     """
     folder = transformer_folder(path)
     read_config(folder)
-    fill(model, table_of(model, video, text), open_weights(folder), dtype=dtype, device=device)
+    filled = fill(model, table_of(model, video, text), open_weights(folder), dtype=dtype, device=device)
     begin(model, device)
+    return filled
 
 
 def fill(
@@ -146,9 +148,9 @@ def fill(
     also: Sequence[str] = (),
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
-) -> None:
+) -> set[str]:
     """Put the weights of a folder into `model` by a table, one by one as they are read; the folder has those of `also`
-    besides.
+    besides. Returns the names of the parameters that have them.
 
     Errors: ValueError for a weight that is missing, not known or of another shape, by name.
     """
@@ -163,6 +165,7 @@ def fill(
                 f"the model has {have}"
             )
         put(model, link.ours, value, dtype, device)
+    return {link.ours for link in table}
 
 
 def table_of(model: WorldModel, video: str = "video", text: str = "text") -> list[Link]:

@@ -20,6 +20,7 @@ class Memory:
     """
 
     mask: Tensor | None = None  # (B, M): True for real tokens
+    whole: bool = False  # whether all of them are
     spans: tuple[tuple[str, int, int], ...] = ()  # (stream, start, stop) of the M kept tokens
     sealed: bool = False
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)

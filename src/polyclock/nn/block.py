@@ -34,12 +34,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Context:
-    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M) or None: all real."""
+    """What one stretch of tokens attends to by cross-attention: features (B, M, D), mask (B, M) or None: all real.
+
+    `whole` says that the mask, where there is one, is True everywhere.
+    """
 
     start: int
     stop: int
     features: Tensor
     mask: Tensor | None
+    whole: bool = False
 
 
 def along(h: Tensor, runs: Sequence[Run], apply: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -67,7 +71,7 @@ def kept_contexts(contexts: Sequence[Context], keep: Spans) -> list[Context]:
         for c in contexts:
             low, high = max(start, c.start), min(stop, c.stop)
             if low < high:
-                out.append(Context(at + low - start, at + high - start, c.features, c.mask))
+                out.append(replace(c, start=at + low - start, stop=at + high - start))
         at += stop - start
     return out
 
@@ -109,7 +113,11 @@ class Modulator(nn.Module):
 
     def ahead(self, numbers: Tensor | None) -> Tensor | None:
         """The share of the numbers (B, beside) that stand beside every c: (B, count * dim)."""
-        return None if self.beside is None or numbers is None else self.beside(F.silu(numbers))
+        return (
+            None
+            if self.beside is None or numbers is None
+            else self.beside(F.silu(numbers).to(self.beside.weight.dtype))
+        )
 
 
 class Block(nn.Module):

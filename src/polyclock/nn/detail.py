@@ -82,7 +82,7 @@ class DetailNet(nn.Module):
             for n, c in self.channels.items()
         ]
         frames = some.shape[1]
-        y = self.look(torch.cat(parts, -1).flatten(0, 1).movedim(-1, 1))
+        y = self.look(torch.cat(parts, -1).flatten(0, 1).movedim(-1, 1).to(self.look.weight.dtype))
         levels = [self.mix[0](y, frames)]
         for down, mix in zip(self.down, self.mix[1:], strict=True):
             levels.append(mix(down(levels[-1]), frames))

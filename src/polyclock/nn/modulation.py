@@ -262,7 +262,7 @@ class JointModulation(nn.Module):
             mine = torch.zeros(size, 1, 1, dtype=torch.bool, device=one.device)
             mine[seen] = True
             out, seen = torch.where(mine, out, one), torch.cat([seen, rows[name]]).unique()
-        return torch.zeros(size, 1, self.bias.numel(), device=self.bias.device) if out is None else out
+        return self.bias.new_zeros(size, 1, self.bias.numel()) if out is None else out
 
     def joint(self, t: Mapping[str, Tensor], rows: Mapping[str, Tensor], size: int, glob: Tensor) -> Tensor:
         total = self.bias + sum(self.clock_time(clock, t, rows, size) for clock in self.clocks)

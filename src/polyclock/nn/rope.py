@@ -24,4 +24,4 @@ def angles(positions: Tensor, head: int, theta: float) -> Tensor:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (B, heads, L, head) turned pairwise by angles whose cos and sin are (L, head / 2)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).to(x.dtype)

@@ -151,7 +151,7 @@ def within(runs: Sequence[Run], start: int, stop: int) -> list[Run]:
 def contexts_within(contexts: Sequence[Context], start: int, stop: int) -> list[Context]:
     """The parts of contexts in a stretch of tokens, counted from its start."""
     cut = [(max(c.start, start), min(c.stop, stop), c) for c in contexts]
-    return [Context(low - start, high - start, c.features, c.mask) for low, high, c in cut if low < high]
+    return [replace(c, start=low - start, stop=high - start) for low, high, c in cut if low < high]
 
 
 def spans_within(keep: Spans | None, start: int, stop: int) -> list[tuple[int, int]] | None:

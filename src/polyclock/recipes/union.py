@@ -7,8 +7,7 @@ Expects    each of six questions answered better than by its marginal, and the p
            depth, flow and semantics (docs/results.md)
 Hardware   without a base: two CPU cores
 Command    polyclock train union --data DATASET --out RUN, on what `polyclock collect metaworld/... --flow-steps 8`
-           wrote; --base WAN: beside a pretrained video network. With --lora name what is new, too:
-           --lora-beside embed.action,head.action,backbone.experts,modulation.constant,conditioner
+           wrote; --base WAN: beside a pretrained video network
            polyclock rollout RUN --world metaworld/drawer-open --query "JOINT" \
                --guide weight=1,drop=depth+flow+semantics,scope=action, where JOINT is the last of `questions()`
 """

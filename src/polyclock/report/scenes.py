@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.source import Dataset
+from ..data.source import Dataset, noted
 from ..evaluate.asking import Asking
 from ..evaluate.held_out import HeldOut, Place
 from ..evaluate.kinds import kinds_of
@@ -183,9 +183,8 @@ def _scene(
 
 def _notes(dataset: Dataset) -> dict[str, dict]:
     """What the data set says of its columns."""
-    features = getattr(getattr(dataset, "meta", None), "info", {}).get("features", {})
-    notes = {k: {"names": f["names"]} for k, f in features.items() if isinstance(f.get("names"), list)}
-    for key, note in getattr(dataset, "dense", {}).items():
+    notes: dict[str, dict] = {k: {"names": names} for k, names in noted(dataset).number_names.items()}
+    for key, note in noted(dataset).dense.items():
         notes[key] = notes.get(key, {}) | note
     return notes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,8 +34,8 @@ class Begin(Protocol):
         """A few letters for the weights that it has."""
         ...
 
-    def __call__(self, model: WorldModel) -> None:
-        """Put them into the model."""
+    def __call__(self, model: WorldModel) -> Collection[str]:
+        """Put them into the model; the names of the parameters that have them now."""
         ...
 
 
@@ -130,7 +130,7 @@ def recipe_job(
         if weights is not None:
             model.load_state_dict(weights)
         elif begin is not None:
-            begin(model)
+            model.begin_as(begin(model))
         return model
 
     tensors: dict[str, Tensor] = {}

@@ -28,8 +28,8 @@ def add_lora(
     """Freeze `model` and put beside each linear map of its blocks a change of rank `rank`, zero at the start.
 
     A change counts `alpha` / rank times (None: once). `of` names maps by parts of their names ("attention", "mlp.0";
-    none: all). What joins what is trained already (`model.newcomers()`) is trained too, and so are parameters whose
-    names begin with one of `beside`. The added weights are float32.
+    none: all). What is new beside what is trained already (`model.newcomers()`) is trained too, and so are parameters
+    whose names begin with one of `beside`. The added weights are float32.
     Errors: ImportError without peft; ValueError for a model without blocks, or a name that fits nothing.
     """
     try:
@@ -37,7 +37,9 @@ def add_lora(
     except ImportError as error:
         raise missing("peft", "hf") from error
     inside = {id(m) for block in blocks_of(model) for m in block.modules() if isinstance(m, nn.Linear)}
-    every = [name for name, m in model.named_modules() if id(m) in inside]
+    new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
+    # A map that is new is trained whole.
+    every = [name for name, m in model.named_modules() if id(m) in inside and f"{name}.weight" not in new]
     names = [name for name in every if not of or any(part in name for part in of)]
     for part in of:
         if not any(part in name for name in every):
@@ -46,7 +48,6 @@ def add_lora(
     for prefix in beside:
         if not any(name.startswith(prefix) for name in plain):
             raise unknown("parameter prefix in lora_beside", prefix, sorted({n.split(".")[0] for n in plain}))
-    new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
     config = peft.LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=names)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "lora"))

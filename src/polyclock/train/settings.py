@@ -37,7 +37,7 @@ class Training:
     weight_decay        on weights with two or more dimensions; biases, gains and vectors are left alone
     factors             (parameter name prefix, factor of lr) pairs; the first prefix that fits is used; 0 freezes
     lr_new              factor of lr for what no prefix fits and joins a trained model: modalities that begin silent or
-                        as copies
+                        as copies, and what the recipe's base does not have
     warmup              steps of linear rise
     schedule            after it: "constant", or "cosine" down to min_lr at the last step
     clip                largest gradient norm; 0: no clipping

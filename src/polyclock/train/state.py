@@ -152,7 +152,8 @@ def make_optimizer(model: nn.Module, training: Training) -> AdamW:
     new: set[str] = model.newcomers() if hasattr(model, "newcomers") else set()  # type: ignore[operator]
     if training.lr_new != 1 and not new:
         raise ValueError(
-            f"lr_new={training.lr_new} has no effect: no modality joins a trained model (zero_init=True, or copy=)"
+            f"lr_new={training.lr_new} has no effect: nothing joins a trained model (a modality with zero_init=True or "
+            "copy=, or what the recipe's base does not have)"
         )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in named:

@@ -17,7 +17,7 @@ from ...codecs.codec import Codec, Shape
 from ...errors import unknown
 from .. import annotation, dense, projections
 from ..files import rows_of
-from ..source import Around, Dataset, Facts, UntidyData, fingerprint_of
+from ..source import Around, Dataset, Facts, UntidyData, noted
 from ..video import pictures_of, read_frames
 from .options import Options
 
@@ -60,7 +60,7 @@ class Annotated(Around):
         made = {name: entry["made"] for name, entry in (said["columns"] | said["filters"]).items()}
         records = annotation.latest(root, annotation.RECORDS, made)
         here = {e.index for e in dataset.episodes}
-        fresh, marks = {}, {e: annotation.mark(dataset, e) for e in {e for e, _ in records} & here}
+        fresh, marks = {}, {e: noted(dataset).mark(e) for e in {e for e, _ in records} & here}
         for (episode, name), record in records.items():
             if episode in here and record["source"] == marks[episode]:
                 fresh[episode, name] = record
@@ -94,9 +94,9 @@ class Annotated(Around):
     def fingerprint_of(self, key: str) -> str:
         """sha256 over all that the values of a column depend on: its expert, and of the source its camera."""
         if key not in self.columns:
-            return fingerprint_of(self.dataset, key)
+            return super().fingerprint_of(key)
         entry = self.columns[key]
-        said = json.dumps([fingerprint_of(self.dataset, entry["camera"]), entry["made"]])
+        said = json.dumps([super().fingerprint_of(entry["camera"]), entry["made"]])
         return hashlib.sha256(said.encode()).hexdigest()
 
     def why(self, episode: int) -> str:
@@ -135,7 +135,7 @@ class Annotated(Around):
     def dense(self) -> dict[str, dict[str, Any]]:
         """What is noted of the dense modalities, the source's own among them."""
         notes = {name: entry["note"] for name, entry in self.columns.items() if entry["note"]["kind"] in dense.KINDS}
-        return getattr(self.dataset, "dense", {}) | notes
+        return super().dense | notes
 
     def made_by(self, key: str) -> Codec | None:
         """The projection that made a column of features; None: it is raw."""

@@ -17,8 +17,10 @@ import numpy as np
 from ...codecs.codec import Shape
 from ...errors import unknown
 from ...recent import Recent
-from ..source import VIDEO_SUFFIXES, Episode, Facts, Subsets, UntidyData, load_jsonl, rational
-from ..video import Pictures, pictures_of, read_frames
+from ..pictures import OBLONG, Pictures
+from ..source import VIDEO_SUFFIXES, Episode, Facts, UntidyData, load_jsonl, rational
+from ..subsets import Subsets
+from ..video import pictures_of, read_frames
 from .options import Options
 from .recordings import fitted
 
@@ -149,8 +151,15 @@ class Clips(Subsets):
             self.notes.append(
                 f"columns {', '.join(sorted(ignored))} hold what is neither file nor text; it is left out"
             )
+        self.notes += self._stretched()
         for note in self.notes:
             warnings.warn(f"{self.name}: {note}.", UntidyData, stacklevel=4)
+
+    def _stretched(self) -> list[str]:
+        """The note on clips whose pixels are not square, where there are any."""
+        files = [self._files[e.index]["video"] for e in self.episodes]
+        oblong = [path for path in files if pictures_of(path).aspect != 1]
+        return [f"{len(oblong)} clips, {oblong[0].name} among them, have {OBLONG}"] if oblong else []
 
     def _file(self, i: int, name: object) -> Path:
         path = self.root / str(name)
@@ -174,7 +183,7 @@ class Clips(Subsets):
 
     def mark(self, episode: int) -> str:
         """sha256 over one row alone: files, sizes, which pictures are its frames."""
-        files = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[episode].items()) if k == "video"]
+        files = [_named(k, p) for k, p in sorted(self._files[episode].items()) if k == "video"]
         taken = self._taken[episode]
         return hashlib.sha256(f"{episode} {files} {len(taken)} {taken.tobytes().hex()}".encode()).hexdigest()
 
@@ -227,7 +236,7 @@ class Clips(Subsets):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for e in self.episodes:
-            names = [f"{k} {p.name} {p.stat().st_size}" for k, p in sorted(self._files[e.index].items())]
+            names = [_named(k, p) for k, p in sorted(self._files[e.index].items())]
             digest.update(f"{e.index} {e.length} {e.tasks} {names}\n".encode())
             if self._texts[e.index]:
                 digest.update(f"{sorted(self._texts[e.index].items())}\n".encode())
@@ -326,6 +335,12 @@ class Clips(Subsets):
             )
         array = stored.astype(np.float32) if stored.dtype.kind == "f" else stored
         return array[:, None] if array.ndim == 1 else array
+
+
+def _named(key: str, path: Path) -> str:
+    """What of a file goes into fingerprints; how a video is turned, where it is."""
+    turn = pictures_of(path).turn.said if path.suffix.lower() in VIDEO_SUFFIXES else ""
+    return f"{key} {path.name} {path.stat().st_size}" + (f" {turn}" if turn else "")
 
 
 def _plain(key: str) -> str:

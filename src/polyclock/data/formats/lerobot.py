@@ -14,7 +14,8 @@ import numpy as np
 from ...codecs.codec import Shape
 from ...errors import unknown
 from ..dense import PARTS, decoder_for, notes
-from ..source import Episode, Facts, Subsets, UntidyData, chosen
+from ..source import Episode, Facts, UntidyData
+from ..subsets import Subsets, chosen
 from ..video import pictures_of, read_frames
 from .columns import Columns, decode_images, is_text, schema_of
 from .metadata import Metadata, Place, read_metadata, video_keys
@@ -70,8 +71,7 @@ class LeRobot(Subsets):
         dense = notes(self.meta.info)
         for key, feature in self.meta.features.items():
             if key in self.meta.cameras:
-                path = next(p.videos[key][0] for p in self.meta.places.values() if key in p.videos)
-                pictures = pictures_of(path)
+                pictures = pictures_of(self._first_videos()[key])
                 channels = len(PARTS[dense[key]["kind"]]) if key in self._decoders else pictures.channels
                 shapes[key] = (pictures.height, pictures.width, channels)
             elif key in self._stored.names and feature.get("dtype") == "image":
@@ -83,6 +83,11 @@ class LeRobot(Subsets):
         if self._sentences:
             shapes["task"] = ()
         return shapes
+
+    def _first_videos(self) -> dict[str, Path]:
+        """The first file of each camera: what holds for all of its videos is seen there."""
+        places = [p.videos for p in self.meta.places.values()]
+        return {key: next(v[key][0] for v in places if key in v) for key in self.meta.cameras}
 
     def _is_image(self, key: str) -> bool:
         return self.meta.features.get(key, {}).get("dtype") == "image"
@@ -109,6 +114,16 @@ class LeRobot(Subsets):
         )
 
     @property
+    def format(self) -> str:
+        """With its version."""
+        return f"LeRobot {self.meta.version}"
+
+    @property
+    def number_names(self) -> dict[str, list]:
+        """{column: what its numbers are called}, where the metadata list that."""
+        return {k: f["names"] for k, f in self.meta.features.items() if isinstance(f.get("names"), list)}
+
+    @property
     def dense(self) -> dict[str, dict[str, Any]]:
         """{feature: kind, unit, scale, classes, ...} of the dense modalities, as `data.dense.notes` reads them."""
         return notes(self.meta.info)
@@ -122,6 +137,9 @@ class LeRobot(Subsets):
         for place in self.meta.places.values():
             files = [place.data, *(v[0] for v in place.videos.values())]
             digest.update("".join(f"{f.relative_to(root)} {f.stat().st_size}\n" for f in files).encode())
+        turns = {key: pictures_of(path).turn.said for key, path in self._first_videos().items()}
+        if any(turns.values()):
+            digest.update(repr(sorted(turns.items())).encode())
         if len(self.episodes) < len(self.meta.places):
             digest.update(repr([e.index for e in self.episodes]).encode())
         return digest.hexdigest()

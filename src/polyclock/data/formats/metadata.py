@@ -9,7 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..source import Episode, fill, load_json, load_jsonl, rational, spans
+from ..source import Episode, load_json, load_jsonl, rational, spans
+from ..templates import fill
 from .columns import read_table, schema_of
 
 

@@ -16,7 +16,8 @@ from av.video.reformatter import VideoReformatter
 
 from ...codecs.codec import Shape
 from ...errors import unknown
-from ..source import Episode, Facts, Subsets, UntidyData, chosen, rational
+from ..source import Episode, Facts, UntidyData, rational
+from ..subsets import Subsets, chosen
 from ..video import resized
 from .options import Options, Part
 
@@ -67,7 +68,7 @@ class Recordings(Subsets):
 
     def __init__(self, store: Store, options: Options) -> None:
         self.store, self.options = store, options
-        self.name, self.format = store.root.name, store.format
+        self.name = store.root.name
         fps = options.fps or store.fps
         if fps is None:
             raise ValueError(
@@ -136,6 +137,16 @@ class Recordings(Subsets):
             tasks=tuple(dict.fromkeys(t for e in self.episodes for t in e.tasks)),
             columns=dict(self._shapes),
         )
+
+    @property
+    def format(self) -> str:
+        """What it lies in, for people."""
+        return self.store.format
+
+    @property
+    def opened_with(self) -> dict[str, Any]:
+        """The options that were given, by name."""
+        return self.options.said()
 
     @cached_property
     def fingerprint(self) -> str:

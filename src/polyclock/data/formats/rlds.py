@@ -17,7 +17,8 @@ from PIL import Image
 
 from ...codecs.codec import Shape
 from ...errors import unknown
-from ..source import Episode, fill, load_json, spans
+from ..source import Episode, load_json, spans
+from ..templates import fill
 from . import tfrecord
 from .options import Options
 from .recordings import PICTURES, RENAMED, is_picture
