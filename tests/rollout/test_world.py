@@ -17,15 +17,11 @@ import pytest
 import reaching
 
 from polyclock.cli import message
-from polyclock.data.video import pictures_of, read_frames
 from polyclock.evaluate.intervals import wilson
 from polyclock.evaluate.paired import Sequential
 from polyclock.rollout import Expert, Policy, Random, Still, World
 from polyclock.rollout.actor import Scripted
-from polyclock.rollout.episode import clip_of
-from polyclock.rollout.grid import BORDER, GAP, GREEN, HELD, LABEL, RED, Film, frames, write_grid
 from polyclock.rollout.ledger import Ledger, read, timeless
-from polyclock.rollout.outcome import Share, matched, mean_share
 
 QUERY = "action | video[:1], state, text"
 
@@ -92,23 +88,6 @@ def test_the_table_and_the_document() -> None:
     plain = json.loads(json.dumps(found.plain()))
     assert plain["tasks"]["toy/fragile"]["share"] == 0.8 and plain["mean"]["share"] == 0.9
     assert plain["about"]["policy"] == "expert" and plain["ledger"] is None
-
-
-def test_the_interval_of_the_mean_covers_it() -> None:
-    """Three tasks of known shares, 50 episodes each; of one task it is Wilson's."""
-    rng, shares, hits, trials = np.random.default_rng(0), np.array([0.9, 0.6, 0.1]), 0, 1000
-    for _ in range(trials):
-        found = []
-        for won in rng.binomial(50, shares):
-            low, high = wilson(int(won), 50)
-            found.append(Share(successes=int(won), episodes=50, crashed=0, low=low, high=high))
-        _, low, high = mean_share(found)
-        hits += low <= shares.mean() <= high
-    assert 0.93 <= hits / trials <= 0.98
-    assert mean_share(found[:1]) == pytest.approx((found[0].share, found[0].low, found[0].high))
-
-
-# The same rows whatever runs beside.
 
 
 def test_a_process_and_this_one_write_the_same_ledger(tmp_path: Path) -> None:
@@ -364,88 +343,3 @@ def test_control_c_leaves_a_readable_ledger_and_no_process(tmp_path: Path) -> No
     assert gone(process.pid)
     again = world().evaluate(Expert(), 12, ledger=path)
     assert again.successes == 12
-
-
-# Enough, and who is better.
-
-
-def test_a_task_ends_when_enough_was_run(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
-    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 50, ledger=path, enough=Sequential(threshold=0.6))
-    assert [v.word for v in found.verdicts.values()] == ["above", "above"]
-    assert all(5 < share.episodes < 20 for share in found.tasks.values())
-    assert found.tasks["toy/fragile"].episodes > found.tasks["toy/reach"].episodes  # it broke once
-    assert [v.trials for v in found.verdicts.values()] == [s.episodes for s in found.tasks.values()]
-    assert len(read(path)) == found.episodes
-    assert found.grid().rows[0][-1] == f"above after {found.tasks['toy/reach'].episodes}"
-    assert found.plain()["enough"] == {"threshold": 0.6, "alpha": 0.05, "paired": False}
-    # Undecided is said too.
-    few = world().evaluate(Expert(), 3, enough=Sequential(threshold=0.6))
-    assert few.verdicts["toy/reach"].word == "undecided" and few.episodes == 3
-
-
-def test_two_policies_are_compared_on_the_same_starts(tmp_path: Path) -> None:
-    path = tmp_path / "still.jsonl"
-    still = world().evaluate(Still(), 20, ledger=path)
-    expert = world().evaluate(Expert(), 20)
-    pairs = expert.against(path)
-    assert (pairs.first, pairs.second) == (20 - still.successes, 0) and pairs.p_value < 1e-3
-    assert expert.against(still) == pairs == expert.against(still.rows)
-    early = world().evaluate(Expert(), 20, enough=Sequential(), against=still.rows)
-    assert early.verdicts["toy/reach"].word == "above" and early.episodes < 12
-
-
-def test_other_starts_are_never_paired() -> None:
-    rows = list(world().evaluate(Still(), 4).rows)
-    mine, theirs = matched(rows[1:], rows[:3])
-    assert [r["number"] for r in mine] == [r["number"] for r in theirs] == [1, 2]
-    with pytest.raises(ValueError, match="start 1: the two ledgers began from different states"):
-        matched(rows, [{**rows[1], "start": "another"}])
-    with pytest.raises(ValueError, match="no start in common"):
-        matched(rows[:1], rows[1:])
-    with pytest.raises(ValueError, match="start 2: the other ledger has no such episode"):
-        world().evaluate(Expert(), 4, enough=Sequential(), against=rows[:2])
-
-
-# Films.
-
-
-def test_films_show_the_episodes_and_turn_green(tmp_path: Path) -> None:
-    clips = tmp_path / "clips"
-    found = world(("toy/reach", "toy/fragile")).evaluate(Expert(), 5, clips=clips, filmed=4)
-    assert len(list(clips.glob("*.mp4"))) == 8
-    film = pictures_of(clip_of(clips, found.rows[0]))
-    assert film.height == film.width == 160 and len(film) == found.rows[0]["steps"] + 1 and float(film.rate) == 10
-    path = write_grid(tmp_path / "grid.mp4", found.rows, clips)
-    grid = pictures_of(path)
-    assert float(grid.rate) == 5 and grid.height % 2 == grid.width % 2 == 0
-    assert len(grid) == HELD + 1 + max(row["steps"] for row in found.rows if row["number"] < 4)
-    first, last = read_frames(path, [0, len(grid) - 1]).astype(int)
-
-    def edge(picture, row, column):
-        top, left = LABEL + row * (LABEL + 160 + 2 * BORDER) + 40, GAP + column * (160 + 2 * BORDER + GAP)
-        return picture[top : top + 100, left + 1 : left + 4].mean((0, 1))
-
-    for row in range(2):
-        for column in range(4):
-            assert np.abs(edge(first, row, column) - RED).max() < 30
-            broke = (row, column) == (1, 3)
-            assert np.abs(edge(last, row, column) - (RED if broke else GREEN)).max() < 30
-    assert write_grid(tmp_path / "none.mp4", found.rows, tmp_path / "empty") is None
-
-
-def test_films_of_another_policy_in_the_same_folder_are_not_shown(tmp_path: Path) -> None:
-    clips = tmp_path / "clips"
-    world().evaluate(Expert(), 2, clips=clips)
-    still = world().evaluate(Still(), 2, clips=clips, filmed=0)
-    assert len(list(clips.glob("*.mp4"))) == 2 and write_grid(tmp_path / "grid.mp4", still.rows, clips) is None
-
-
-def test_a_film_that_has_ended_shows_its_last_picture() -> None:
-    film = Film(np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3), True)
-    assert [int(film.cell(i, (8, 8))[BORDER, BORDER, 0]) for i in range(5)] == [0, 1, 2, 2, 2]
-    assert [tuple(film.cell(i, (8, 8))[0, 0]) == GREEN for i in range(4)] == [False, False, True, True]
-    failed = Film(film.pictures, False)
-    assert tuple(failed.cell(9, (8, 8))[0, 0]) == RED
-    pages = list(frames([("two films", [film, failed]), ("", [film])]))
-    assert len(pages) == 3 + HELD and len({page.shape for page in pages}) == 1
