@@ -11,6 +11,7 @@ import torch
 from mapped import Mapped, recipe
 
 from moving import CAMERA
+from polyclock.evaluate.baselines import baselines
 from polyclock.evaluate.held_out import HeldOut
 from polyclock.evaluate.kinds import kinds_of
 from polyclock.evaluate.questions import questions
@@ -45,6 +46,8 @@ def test_mean_maps_by_hand() -> None:
     rows = np.array([0.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
     assert AVERAGES["depth"](rows).item() == 3.0  # 0 is unknown
     assert AVERAGES["depth"](0 * rows).item() == 0.0
+    levels = np.array([[0, 10, 255], [1, 20, 255], [3, 30, 254]]).reshape(3, 1, 1, 3)
+    assert AVERAGES["picture"](levels).ravel().tolist() == [1, 20, 255]  # whole levels
     flow = np.array([[1.0, 2, 1], [3, 4, 0]]).reshape(2, 1, 1, 3)
     assert AVERAGES["flow"](flow).ravel().tolist() == [2, 3, 0]
     labels = np.array([[1.0, 5], [1, 6], [2, 6]]).reshape(3, 1, 1, 2)
@@ -109,6 +112,19 @@ def test_the_map_of_the_nearest_training_frame(setting) -> None:
     assert len(shared) > 5
     for j, f in shared:
         np.testing.assert_array_equal(found[j, f, ..., 1], true[j, f, ..., 1])
+
+
+def test_the_mean_picture_stands_beside_questions_that_give_none(setting) -> None:
+    """What is given a picture has the present one to be held against; without, that is more than anyone was told."""
+    reference, held, asked = setting
+    places = held.places[:2]
+    true = held.gather(places).tensor("video")
+    for given, expected in (((), {"copy last frame", "mean video"}), (("video",), {"copy last frame"})):
+        question = replace(asked["video from depth"], given=("depth", *given), conditions=())
+        found = baselines("video", true, question, places, held.dataset, reference)
+        assert set(found) == expected and all(v.shape == true.shape and v.dtype == true.dtype for v in found.values())
+    rows = np.concatenate(list(Mapped().without(HELD).column(CAMERA)))
+    np.testing.assert_array_equal(reference.mean_map("video"), np.round(rows.mean(0)))
 
 
 def test_frames_ahead_of_the_picture_are_taken_as_far_ahead(setting) -> None:

@@ -24,14 +24,17 @@ def baselines(
 ) -> dict[str, Tensor]:
     """What stands beside a prediction like `true` (B, T', *S', C') of one question: {baseline: (B, T', *S', C')}.
 
-    Pictures: the current frame of the same camera. Maps and joints: their training mean, the nearest training frame's,
-    and no motion for flow. Actions: the current state where it has their width, and the mean; other numbers: the mean.
+    Pictures: the current frame of the same camera; where the question is given no picture, the training mean too. Maps
+    and joints: their training mean, the nearest training frame's, and no motion for flow. Actions: the current state
+    where it has their width, and the mean; other numbers: the mean.
     """
     signal, kind = reference.signals[name], reference.kinds[name]
     if kind == PICTURE:
         size = (true.shape[2], true.shape[3])
         now = [data.read(p.episode, signal.key, [p.frame], size) for p in places]
-        return {COPY_FRAME: _held(now, true)}
+        held = {COPY_FRAME: _held(now, true)}
+        mean = None if reference.seen(question) else reference.mean_map(name)
+        return held if mean is None else held | {f"mean {name}": torch.from_numpy(mean).to(true.dtype).expand_as(true)}
     found = {}
     if kind in DENSE:
         mean, near = reference.mean_map(name), reference.nearest(name, question, places, data)

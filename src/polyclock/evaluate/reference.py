@@ -56,7 +56,7 @@ class Reference:
         self._galleries: dict[tuple[str, tuple[tuple[int, int], ...]], Gallery | None] = {}
 
     def mean_map(self, name: str) -> np.ndarray | None:
-        """(*S', C'): the map of a dense signal that the training frames have on average; None where they lack it."""
+        """(*S', C'): the map, or the picture, that the training frames have on average; None where they lack it."""
         signal = self.signals[name]
         if name not in self._means:
             frames = list(self._frames((signal.key,), AVERAGED))
@@ -98,6 +98,10 @@ class Reference:
             due = min(max(frame + wanted[i] - beside[i], 0), self._lengths[episode] - 1)
             rows.append(self._read(episode, signal, [due]))
         return np.concatenate(rows)
+
+    def seen(self, question: Question) -> bool:
+        """Whether a question is given a picture."""
+        return any(self.kinds.get(n) == PICTURE for n in (*question.given, *question.conditions))
 
     def _seen(self, name: str, question: Question) -> tuple[str, list[int]] | None:
         """(column, data frames from the anchor) of the pictures that a question gives, its own camera's first."""
@@ -172,6 +176,14 @@ def _flat(pictures: object) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
+def _mean_picture(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) each -> the mean level at each pixel, whole."""
+    total, count = 0.0, 0
+    for each in maps:
+        total, count = total + each.astype(np.float64), count + 1
+    return np.round(total / count)
+
+
 def _mean_depth(maps: Iterable[np.ndarray]) -> np.ndarray:
     """(H, W, 1) each -> the mean of what is known at each pixel; 0, unknown, where it never is."""
     total, known = 0.0, 0
@@ -233,10 +245,11 @@ def _mean_skeleton(maps: Iterable[np.ndarray]) -> np.ndarray:
 
 
 AVERAGES = {
+    PICTURE: _mean_picture,
     "depth": _mean_depth,
     "flow": _mean_flow,
     "segmentation": _mean_labels,
     "surface": _mean_surface,
     "skeleton": _mean_skeleton,
 }
-assert set(AVERAGES) == set(DENSE)
+assert set(AVERAGES) == {PICTURE, *DENSE}
