@@ -285,7 +285,8 @@ def test_schedulers_that_mean_something_else_are_refused():
     modalities = {n: Modality(shape=(2, 3), patch=(1,), path=p) for n, p in (("a", Linear()), ("b", Discrete()))}
     model = awake(recipe(modalities=modalities, law=PerFrame()).build())
     flow, ddim = diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.DDIMScheduler(100)
-    thresholded = diffusers.DDIMScheduler(100, beta_schedule="squaredcos_cap_v2", thresholding=True)
+    cut = {"thresholding": True, "sample_max_value": 2.0}
+    thresholded = diffusers.DDIMScheduler(100, beta_schedule="squaredcos_cap_v2", **cut)
     for query, solver, message in (
         ("a |", Diffusers({"a": ddim}), "expects 'epsilon', but the path of 'a' predicts 'velocity'"),
         ("b |", Diffusers({"b": ddim}), "alpha of the scheduler of 'b' differs"),
@@ -295,6 +296,28 @@ def test_schedulers_that_mean_something_else_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             sample(model, query, solver=solver)
+
+
+@pytest.mark.parametrize("name", ["dpm++", "unipc"])
+def test_a_named_solver_limits_the_clean_estimate_as_the_path_does(name):
+    """Noise at the first row of a table is divided by alpha, which is 0.0005 there, and so are its errors."""
+    pytest.importorskip("diffusers")
+
+    def built(clip):
+        path = Discrete(steps=100, spacing="trailing", clip=clip)
+        modalities = {"a": Modality(shape=(4, 3), patch=(1,), path=path)}
+        return awake(recipe(modalities=modalities, law=PerFrame()).build())
+
+    model, given = built(1.0), torch.rand(64, 4, 3) - 0.5
+    for query, values in (("a |", {"size": 64}), ("a[1:] | a[:1]", {"a": given})):
+        for steps in (2, 5):
+            out = sample(model, query, **walk(name, steps, model, query), **values)["a"]
+            assert 0.1 < out.abs().max() <= 1 + 1e-5, (query, steps)
+    assert torch.equal(out[:, :1], given[:, :1])
+    free = built(None)
+    assert sample(free, "a |", size=64, **walk(name, 2, free, "a |"))["a"].abs().max() > 5
+    with pytest.raises(ValueError, match="limits the clean estimate to 2, which schedulers .* to 1 alone"):
+        walk(name, 2, built(2.0), "a |")
 
 
 @pytest.mark.parametrize("text", [None, ["open", "shut the door"]])

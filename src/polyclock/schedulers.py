@@ -52,22 +52,32 @@ def walk(solver: str, steps: int | None, model: WorldModel, query: str | Query) 
 
 def _config(name: str, path: Path) -> dict[str, Any]:
     """What a scheduler of diffusers must be told to walk a path. Errors: one that they do not know."""
-    predicts = {ours: theirs for theirs, ours in PREDICTS.items()}[path.predict]
+    told: dict[str, Any] = {"prediction_type": {ours: theirs for theirs, ours in PREDICTS.items()}[path.predict]}
+    if path.clip is not None:
+        if path.clip != 1:
+            raise ValueError(
+                f"{name!r} limits the clean estimate to {path.clip:g}, which schedulers of diffusers can do to 1 "
+                "alone; solver: euler"
+            )
+        # A noise prediction says next to nothing of the data at the first rows of a table: its errors must be cut.
+        told |= {"thresholding": True, "sample_max_value": 1.0}
     if isinstance(path, Linear):
-        return {"use_flow_sigmas": True, "prediction_type": predicts}
+        return told | {"use_flow_sigmas": True}
     if isinstance(path, Discrete):
         places = torch.arange(path.steps + 1) / path.steps
         left = path.alpha(places) ** 2
         betas = (1 - left[1:] / left[:-1]).tolist()
-        return {
-            "num_train_timesteps": path.steps,
-            "trained_betas": betas,
-            "prediction_type": predicts,
-            "timestep_spacing": path.spacing,
-        }
+        return told | {
+            "num_train_timesteps": path.steps, "trained_betas": betas, "timestep_spacing": path.spacing,
+        }  # fmt: skip
     raise ValueError(
         f"{name!r} is on the path {path}, which schedulers of diffusers do not know; solver: euler or heun"
     )
+
+
+def _looks_at_all(config: Mapping[str, Any]) -> bool:
+    """Whether what a scheduler makes of a number depends on the others: a threshold of 1 is a plain clip."""
+    return bool(config.get("thresholding")) and config.get("sample_max_value", 1.0) > 1.0
 
 
 @dataclass
@@ -76,7 +86,7 @@ class Diffusers:
 
     It is a schedule too, so no other may be given. Frames that are not wanted wait. Errors: a scheduler whose alpha and
     sigma, or whose prediction type, differ from the modality's path; a wanted modality without a scheduler; one that
-    looks at all frames at once (thresholding) where only some are wanted.
+    looks at all frames at once (thresholding, unless it is at 1 for all) where only some are wanted.
     """
 
     schedulers: Mapping[str, Any]
@@ -96,7 +106,7 @@ class Diffusers:
         for name in (n for n in roles if Role.WANT in roles[n]):
             if name not in self.schedulers:
                 raise ValueError(f"{name!r} is wanted but has no scheduler; given: {', '.join(self.schedulers)}")
-            if set(roles[name]) != {Role.WANT} and self.schedulers[name].config.get("thresholding"):
+            if set(roles[name]) != {Role.WANT} and _looks_at_all(self.schedulers[name].config):
                 raise ValueError(f"thresholding looks at all frames of {name!r} at once, but only some are wanted")
             grids[name] = self._times(name, modalities[name].path)
         lengths = {n: len(g) for n, g in grids.items()}
