@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import uwm_weights as numbers
+from polyclock import sample
 from polyclock.interop import uwm
 from polyclock.interop.uwm_checkpoint import Scaling, Scalings, read_checkpoint
 from polyclock.interop.uwm_layout import inspect, part_of
@@ -140,15 +141,15 @@ def test_what_does_not_fit_is_named(change, part: str) -> None:
 # ---------------------------------------------------------------- whole files
 
 
-def save(sizes: numbers.Sizes, path: Path) -> None:
+def save(sizes: numbers.Sizes, path: Path, small: bool = True) -> None:
     """A whole models.pt as their code writes it: with normalisers, as for DROID, where there is low-dimensional state.
 
-    All weights are views of one stretch of numbers: the eye cannot be made smaller, but the file can.
+    `small`: all weights are views of one stretch of numbers, as the eye cannot be made smaller, but the file can.
     """
     pool = numbers.uniform("pool", (1 << 22,))
     state = torch.nn.Module().state_dict()
     for name, shape in numbers.shapes(sizes).items():
-        own = name.startswith("obs_encoder.vae.s")
+        own = not small or name.startswith("obs_encoder.vae.s")
         state[name] = numbers.weight(name, shape) if own else pool[: math.prod(shape)].view(shape)
     low = foreign.NestedDictLinearNormalizer()
     for name, width in sizes.low_dim.items():
@@ -203,6 +204,39 @@ def test_a_whole_file(file: tuple[str, Path]) -> None:
     assert (codec.decode(codec.encode(raw)) - raw).abs().max() < 1e-6
     assert list(found.low_dim) == ["cartesian_position", "gripper_position"]
     assert found.low_dim["cartesian_position"].offset.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_normalisers_in_the_file_are_the_codecs_of_the_model(tmp_path: Path) -> None:
+    """As for DROID: it takes and gives numbers as the data have them."""
+    sizes = numbers.GOLDEN["three"]
+    save(sizes, tmp_path / "models.pt", small=False)
+    state = tuple(sorted(sizes.low_dim.items()))
+    asked = {"views": sizes.views, "resize": sizes.resize, "crop": sizes.crop, "heads": 4}
+    model = uwm.load(tmp_path / "models.pt", **asked, state=state)
+    case, sees = "layout", ("camera", *(f"camera.{v}" for v in sizes.views[1:]))
+    now = numbers.observation(case, sizes, "now")
+    given = dict(zip(sees, (now[v] for v in sizes.views), strict=True)) | {n: now[n] for n in sizes.low_dim}
+    given["sentence"] = numbers.sentence(case, sizes)[:, None]
+    raw, latent = (sample(model, "action |", steps=1, decode=d, **given)["action"].numpy() for d in (True, False))
+    scale = np.float32(numbers.uniform("scale", (sizes.action,)) + 1.5)
+    offset = np.linspace(-1, 1, sizes.action, dtype=np.float32)
+    assert raw.std() > 0.1 and np.abs(raw - (latent * scale + offset)).max() < 1e-5
+    for name, width in state:
+        theirs = (now[name].numpy() - np.arange(width)) / (numbers.uniform(name, (width,)).numpy() + 2.0)
+        assert np.abs(model.codec(name).encode(now[name]).numpy() - theirs).max() < 1e-5
+
+
+def test_a_state_that_the_file_does_not_scale_is_refused(tmp_path: Path) -> None:
+    sizes = numbers.GOLDEN["three"]
+    save(sizes, tmp_path / "models.pt")
+    found = read_checkpoint(tmp_path / "models.pt")
+    asked = {"views": sizes.views, "resize": sizes.resize, "crop": sizes.crop, "heads": 4}
+    for state, part in (
+        ({"cartesian_pose": 6, "gripper_position": 1}, "unknown state of .*Did you mean 'cartesian_position'"),
+        ({"cartesian_position": 5, "gripper_position": 2}, "scales 6 numbers of the state 'cartesian_position', not 5"),
+    ):
+        with pytest.raises(ValueError, match=part):
+            uwm.recipe_of(found, found.facts.settle(**asked, state=state), Path("nowhere"), 20.0)
 
 
 @pytest.mark.parametrize("change", [{"scale": (0.0,) * 4}, {"scale": (3.0, 3.0, 3.0, 2.0)}, {"shift": (0.1,) * 4}])

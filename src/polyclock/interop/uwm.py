@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..codecs.scale import Identity
+from ..codecs.scale import Identity, MinMax
 from ..errors import unknown
 from ..model import WorldModel
 from ..nn.modulation import key
@@ -69,6 +69,7 @@ def recipe_of(checkpoint: Checkpoint, settled: Settled, autoencoder: Path, rate:
             f"{checkpoint.path}: latents are shifted by {facts.shift} and divided by {facts.scale}; possible: no "
             "shift, and one number for all channels"
         )
+    codecs = {name: _state_codec(checkpoint, name, width) for name, width in settled.state.items()}
     recipe = uwm_official(
         vae=str(autoencoder),
         cameras=tuple(f"observation.images.{name}" for name in settled.views),
@@ -94,10 +95,23 @@ def recipe_of(checkpoint: Checkpoint, settled: Settled, autoencoder: Path, rate:
         elif facts.scale[0] != FACTOR / SCALE:
             modalities[name] = replace(m, codec=replace(m.codec, scale=FACTOR / facts.scale[0]))
     for name, width in settled.state.items():
-        scaling = checkpoint.low_dim.get(name)
-        codec = scaling.codec() if scaling else Identity()
-        conditions[name] = replace(conditions[name], codec=codec, shape=(settled.frames, width))
+        conditions[name] = replace(conditions[name], codec=codecs[name], shape=(settled.frames, width))
     return replace(recipe, modalities=modalities, conditions=conditions)
+
+
+def _state_codec(checkpoint: Checkpoint, name: str, width: int) -> MinMax | Identity:
+    """How a column of the state is scaled: where the file scales any, it scales all that the network reads.
+
+    Errors: ValueError for a column that it scales nothing of, or another number of numbers.
+    """
+    if not checkpoint.low_dim:
+        return Identity()
+    if name not in checkpoint.low_dim:
+        raise unknown(f"state of {checkpoint.path}", name, checkpoint.low_dim)
+    scaling = checkpoint.low_dim[name]
+    if len(scaling.scale) != width:
+        raise ValueError(f"{checkpoint.path} scales {len(scaling.scale)} numbers of the state {name!r}, not {width}")
+    return scaling.codec()
 
 
 def weights(state: Mapping[str, Tensor], settled: Settled) -> dict[str, Tensor]:
