@@ -41,7 +41,7 @@ from turns import compared, show, turns  # noqa: E402
 
 from polyclock import Guide, from_pretrained, sample  # noqa: E402
 from polyclock.dice import Dice  # noqa: E402
-from polyclock.guidance import guided  # noqa: E402
+from polyclock.guidance import Guided  # noqa: E402
 from polyclock.model import WorldModel  # noqa: E402
 from polyclock.recipes import dreamworld  # noqa: E402
 from polyclock.recipes.dreamworld import FEATURES, guides  # noqa: E402
@@ -82,7 +82,7 @@ def step(model: WorldModel, rounds: int) -> dict[str, Any]:
 
         def once() -> dict[str, Tensor]:
             with torch.no_grad():
-                return guided(model, x, t, given, chosen, x, 0.7, together)
+                return Guided(model, given, chosen, x, together)(x, t, 0.7)
 
         return once
 

@@ -14,7 +14,7 @@ from polyclock.codecs import Pixels
 from polyclock.conditioning import Conditioner, stack
 from polyclock.dice import Dice
 from polyclock.encoders import Bytes, Numbers, Patches, ResNet, Vector
-from polyclock.guidance import guided
+from polyclock.guidance import Guided
 from polyclock.modality import Condition
 from polyclock.nn.block import Modulator
 from polyclock.nn.modulation import Joint, JointLocal, Local
@@ -150,7 +150,7 @@ def test_guidance_takes_away_what_was_computed_ahead():
     with torch.no_grad():
         full, less = model(x, t, given), model(x, t, model.conditioner.without(given, ["eye"]))
         for stacked in (1, 2):
-            out = guided(model, x, t, ready, [guide], {}, 0.5, stacked)
+            out = Guided(model, ready, [guide], batch=stacked)(x, t, 0.5)
             for n in full:
                 assert torch.allclose(out[n], full[n] + 1.5 * (full[n] - less[n]), atol=1e-4)
                 assert not torch.allclose(out[n], full[n], atol=1e-4)

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from polyclock import Guide, sample
 from polyclock.encoders import Bytes
+from polyclock.guidance import Pull
 from polyclock.layout import Layout, Stream
-from polyclock.modality import Condition
+from polyclock.modality import NULLS, Condition
 from polyclock.model import WorldModel
 from polyclock.nn.modulation import Local
+from polyclock.solver import Euler, Heun, Solver
 from polyclock.timesteps import Shared
-from worlds import VIDEO, awake, recipe
+from worlds import MODALITIES, VIDEO, awake, recipe
 
 SOURCES = ("flow", "semantics", "geometry")
 WEIGHTS = {"text": 5.0, "flow": 1.0, "semantics": 1.0, "geometry": 1.0}
@@ -190,3 +192,73 @@ def test_differences_that_are_found_now_and_then(model: WorldModel, calls: list[
     assert not same(out, ask(model, often, GUIDES[1], steps=8), 1e-3)
     with pytest.raises(ValueError, match="every=0 evaluations of a Guide"):
         ask(model, replace(often, every=0))
+
+
+# Streams that a call leaves as they are.
+
+
+def watching(route: str = "tokens") -> WorldModel:
+    """A video that looks at depth alone, which looks at nothing else; actions look at both."""
+    layout = Layout(*map(Stream, ("depth", "video", "action")), sees={"depth": (), "video": ("depth",)})
+    text = Condition(encoder=Bytes(width=16, depth=1, heads=2), route=route, null="empty")
+    mean = replace(MODALITIES["depth"], null="mean", mean=(0.7,))
+    parts = {"modalities": MODALITIES | {"depth": mean}, "conditions": {"text": text}, "layout": layout}
+    model = awake(recipe(**parts).build())
+    model.patterns = None  # how it was trained is not what is tested
+    return model
+
+
+INNER = (
+    Guide(weight=2.0, drop={"video"}),
+    Guide(weight=3.0, drop={"text"}, interval=(0.4, 1.0), instead={"text": "quite another and much longer sentence"}),
+    Guide(weight=-1.0, drop={"depth"}, every=3),
+    Guide(weight=1.0, drop={"video", "text"}, fill="blank"),
+)
+
+
+@pytest.mark.parametrize("many", [1, 2, 5])
+@pytest.mark.parametrize("solver", [Euler(), Heun()], ids=["euler", "heun"])
+def test_what_stays_the_same_is_worked_out_once_in_each_branch(
+    solver: Solver, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each branch has keys and values of its own, of what it is shown and told; evaluations hold actions alone."""
+    model = watching()
+    torch.manual_seed(3)
+    seen = {n: torch.randn(2, *model.modalities[n].shape) for n in ("video", "depth")}
+    how = {"guide_batch": many, "steps": 6, "solver": solver, "text": TEXT, "decode": False, **seen}
+
+    def ask(*guides: Guide | Pull) -> tuple[Tensor, list[int]]:
+        lengths: list[int] = []
+        hook = model.backbone.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+        out = sample(model, "action | video, depth, text", guides=guides, **how)["action"]
+        hook.remove()
+        return out, lengths
+
+    pull = Pull(of="action", towards=torch.ones(2, 8, 2), weights=torch.tensor([1.0] * 4 + [0.0] * 4))
+    each = [INNER, (INNER[0],), INNER[1:3], (*INNER, pull), ()]
+    fast = [ask(*guides) for guides in each]
+    monkeypatch.setattr("polyclock.solver.constant_streams", lambda *_: set())
+    for guides, (out, lengths) in zip(each, fast, strict=True):
+        slow, whole = ask(*guides)
+        torch.testing.assert_close(out, slow, atol=2e-5, rtol=1e-4)
+        once = [length for length in lengths if length != 4]
+        assert 4 not in whole and {length + 4 for length in once} <= set(whole)
+        # One by one each branch is passed once; together, once for each set of them that passes together.
+        assert 0 < len(once) <= (1 + sum(isinstance(g, Guide) for g in guides) if many == 1 else 5)
+        assert lengths.count(4) == len(whole)
+    assert not torch.allclose(fast[0][0], fast[-1][0], atol=0.1)
+
+
+@pytest.mark.parametrize("fill", NULLS)
+def test_a_withheld_value_that_stays_the_same_looks_as_ever(fill: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = watching("context")
+    torch.manual_seed(4)
+    how = {"steps": 3, "text": TEXT, "decode": False, "guides": [Guide(weight=2.0, drop={"depth"}, fill=fill)]}
+    how |= {n: torch.randn(2, *model.modalities[n].shape) for n in ("video", "depth")}
+    fast = sample(model, "action | video, depth, text", **how)["action"]
+    plain = sample(model, "action | video, depth, text", **how | {"guides": ()})["action"]
+    monkeypatch.setattr("polyclock.solver.constant_streams", lambda *_: set())
+    torch.testing.assert_close(
+        sample(model, "action | video, depth, text", **how)["action"], fast, atol=1e-5, rtol=1e-4
+    )
+    assert not torch.allclose(fast, plain, atol=1e-3)

@@ -99,26 +99,6 @@ class Guide:
         return replace(self, instead=said)
 
 
-@dataclass
-class Differences:
-    """What the guides of a call last found, f(full) - f(drop) by the guide's place, and how many evaluations ago; the
-    conditions without what each drops, which stay the same."""
-
-    found: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    age: dict[int, int] = field(default_factory=dict)
-    told: dict[int, Given] = field(default_factory=dict)
-
-    def pass_by(self, guides: Sequence[Guide | Pull], time: float) -> list[int]:
-        """One more evaluation, at `time`: the places of the guides that act, of which those without an entry in `found`
-        have to look anew."""
-        active = [i for i, g in enumerate(guides) if isinstance(g, Guide) and g.acts(time)]
-        for i in list(self.found):
-            self.age[i] += 1
-            if i not in active or self.age[i] >= guides[i].every:  # type: ignore[union-attr]
-                del self.found[i]
-        return active
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pull:
     """Draw what is wanted of a modality towards values that are nearly known, each frame as firmly as its weight says.
@@ -200,7 +180,7 @@ def ready(
     *,
     latent: bool,
 ) -> list[Guide | Pull]:
-    """Guides as `guided` takes them, for a question of these roles that is told these conditions: checked, and values
+    """Guides as `Guided` takes them, for a question of these roles that is told these conditions: checked, and values
     that pull as latents."""
     done: list[Guide | Pull] = []
     for g in guides:
@@ -237,37 +217,128 @@ def with_slopes(model: WorldModel, guides: Sequence[Guide | Pull]) -> Iterator[C
         yield plain
 
 
-def guided(
-    model: WorldModel,
-    x: Mapping[str, Tensor],
-    t: Mapping[str, Tensor],
-    given: Given,
-    guides: Sequence[Guide | Pull],
-    eps: Mapping[str, Tensor],
-    time: float,
-    batch: int = 1,
-    memory: Memory | None = None,
-    wanted: Collection[str] | None = None,
-    before: Differences | None = None,
-) -> dict[str, Tensor]:
-    """Predictions like x, of what is `wanted` (None: of everything), under all guides that act at `time`.
+Values = Mapping[str, Tensor]
+FULL = -1  # the branch in which nothing is dropped; the others are called by the places of their guides
 
-    x[name] (B, T, *S, C), t[name] (B, F). `eps` holds the noise for nulls, drawn before the loop. Branches are
-    stacked `batch` at a time; a guide that does not act costs nothing. `memory` is for calls in which nothing is
-    dropped; `before` goes from one evaluation of a call to the next.
+
+@dataclass
+class Guided:
+    """What a model predicts under guides, for the evaluations of one call.
+
+    given   encoded conditions
+    eps     noise for nulls, drawn before the loop, by modality
+    batch   branches that pass through the network together
+    wanted  names that are predicted; None: everything
+    still   x[name] (B, T, *S, C) and t[name] (B, F) of streams that the whole call leaves as they are. What is called
+            lacks these: each branch has keys and values of its own of them, which are worked out once
     """
-    before = before or Differences()
-    drops = before.pass_by(guides, time)
-    pulls = [g for g in guides if isinstance(g, Pull) and g.acts(time)]
 
-    def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if not drops:
-            return model(values, t, given, memory=memory, wanted=wanted)
-        assert memory is None, "a guide changes what a memory keeps"
-        acting = {i: g for i, g in enumerate(guides) if i in drops and isinstance(g, Guide)}
-        return _compared(model, values, t, given, acting, eps, batch, wanted, before)
+    model: WorldModel
+    given: Given
+    guides: Sequence[Guide | Pull] = ()
+    eps: Values = field(default_factory=dict)
+    batch: int = 1
+    wanted: Collection[str] | None = None
+    still: tuple[Values, Values] = ({}, {})
+    # What each guide last found, f(full) - f(drop) by its place, and how many evaluations ago.
+    _found: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    _age: dict[int, int] = field(default_factory=dict)
+    # By the branches that pass together: conditions without what each drops, and what stays the same.
+    _told: dict[tuple[int, ...], Given] = field(default_factory=dict)
+    _kept: dict[tuple[int, ...], Memory] = field(default_factory=dict)
 
-    return _pulled(model, x, t, pulls, predict) if pulls else predict(x)
+    def __call__(self, x: Values, t: Values, time: float) -> dict[str, Tensor]:
+        """x[name] (B, T, *S, C), t[name] (B, F) -> predictions like x under all that acts at `time`.
+
+        A guide that does not act costs nothing.
+        """
+        active = self._next(time)
+        pulls = [g for g in self.guides if isinstance(g, Pull) and g.acts(time)]
+
+        def predict(values: Values) -> dict[str, Tensor]:
+            return self._compared(values, t, active)
+
+        return _pulled(self.model, x, t, pulls, predict) if pulls else predict(x)
+
+    def _next(self, time: float) -> dict[int, Guide]:
+        """One more evaluation, at `time`: the guides that act, of which those that found nothing lately look anew."""
+        active = {i: g for i, g in enumerate(self.guides) if isinstance(g, Guide) and g.acts(time)}
+        for i in list(self._found):
+            self._age[i] += 1
+            if i not in active or self._age[i] >= active[i].every:
+                del self._found[i]
+        return active
+
+    def _compared(self, x: Values, t: Values, active: Mapping[int, Guide]) -> dict[str, Tensor]:
+        """(1 + sum w_i) f(full) - sum w_i f(drop_i)."""
+        due = [i for i in active if i not in self._found]
+        branches, size = [FULL, *due], max(1, self.batch)
+        groups = [tuple(branches[k : k + size]) for k in range(0, len(branches), size)]
+        full, *others = [out for group in groups for out in self._passed(group, x, t)]
+        for i, dropped in zip(due, others, strict=True):
+            guided = [n for n in full if active[i].guides(n, self.model)]
+            self._found[i], self._age[i] = {n: full[n] - dropped[n] for n in guided}, 0
+        result = dict(full)
+        for i, g in active.items():
+            for name, difference in self._found[i].items():
+                result[name] = result[name] + g.weight * difference
+        return result
+
+    def _passed(self, group: tuple[int, ...], x: Values, t: Values) -> list[dict[str, Tensor]]:
+        """What the network says in each branch of a group."""
+        memory = self._memory(group)
+        out = self.model(*self._shown(group, x, t), self._said(group), memory=memory, wanted=self.wanted)
+        pieces = {n: v.chunk(len(group)) for n, v in out.items()}
+        return [{n: p[k] for n, p in pieces.items()} for k in range(len(group))]
+
+    def _memory(self, group: tuple[int, ...]) -> Memory | None:
+        """Keys and values of what the call leaves as it is, as each branch of a group has them."""
+        if not self.still[0]:
+            return None
+        if group not in self._kept:
+            memory = Memory()
+            with torch.no_grad():
+                self.model(*self._shown(group, *self.still), self._said(group), memory=memory)
+            memory.sealed = True
+            self._kept[group] = memory
+        return self._kept[group]
+
+    def _shown(self, group: tuple[int, ...], x: Values, t: Values) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values and times as each branch of a group is shown them, along B."""
+        each = [(dict(x), dict(t)) if i == FULL else self._without(self._guide(i), x, t) for i in group]
+        if len(each) == 1:
+            return each[0]
+        xs, ts = ([branch[k] for branch in each] for k in (0, 1))
+        return {n: torch.cat([v[n] for v in xs]) for n in x}, {n: torch.cat([v[n] for v in ts]) for n in x}
+
+    def _without(self, guide: Guide, x: Values, t: Values) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        x_d, t_d = dict(x), dict(t)
+        for name in (n for n in guide.drop if n in x):
+            everyone = torch.ones(len(x[name]), dtype=torch.bool, device=x[name].device)
+            m = self.model.modalities[name]
+            x_d[name], t_d[name] = null(m, x[name], t[name], self.eps[name], everyone, guide.fill)
+        return x_d, t_d
+
+    def _said(self, group: tuple[int, ...]) -> Given:
+        """The conditions as each branch of a group is told them, along B."""
+        if group == (FULL,):
+            return self.given
+        if group not in self._told:
+            with torch.no_grad():
+                self._told[group] = (
+                    stack([self._said((i,)) for i in group]) if len(group) > 1 else self._lacking(group[0])
+                )
+        return self._told[group]
+
+    def _lacking(self, place: int) -> Given:
+        guide, conditions = self._guide(place), self.model.conditions
+        names = [n for n in guide.drop if n in conditions]
+        return self.model.prepared(self.model.conditioner.without(self.given, names, guide.instead))
+
+    def _guide(self, place: int) -> Guide:
+        guide = self.guides[place]
+        assert isinstance(guide, Guide)
+        return guide
 
 
 def _pulled(
@@ -304,72 +375,3 @@ def _pulled(
         push = ((a**2 + s**2) / (a * s).clamp_min(1e-12)).clamp(max=g.limit) * slope
         moved[g.of] = moved[g.of] + path.target(s * push, -a * push, wide[g.of])
     return moved
-
-
-def _compared(
-    model: WorldModel,
-    x: Mapping[str, Tensor],
-    t: Mapping[str, Tensor],
-    given: Given,
-    guides: Mapping[int, Guide],
-    eps: Mapping[str, Tensor],
-    batch: int,
-    wanted: Collection[str] | None,
-    before: Differences,
-) -> dict[str, Tensor]:
-    """(1 + sum w_i) f(full) - sum w_i f(drop_i), branches stacked `batch` at a time."""
-    due = [i for i in guides if i not in before.found]
-    branches = [(dict(x), dict(t), given)] + [
-        _dropped(model, x, t, _told(model, given, guides[i], i, before), guides[i], eps) for i in due
-    ]
-    outs: list[dict[str, Tensor]] = []
-    for k in range(0, len(branches), max(1, batch)):
-        outs += _stacked(model, branches[k : k + max(1, batch)], wanted)
-    full = outs[0]
-    for i, dropped in zip(due, outs[1:], strict=True):
-        before.found[i] = {n: v - dropped[n] for n, v in full.items() if guides[i].guides(n, model)}
-        before.age[i] = 0
-    result = dict(full)
-    for i, g in guides.items():
-        for name, difference in before.found[i].items():
-            result[name] = result[name] + g.weight * difference
-    return result
-
-
-Branch = tuple[dict[str, Tensor], dict[str, Tensor], Given]
-
-
-def _dropped(
-    model: WorldModel,
-    x: Mapping[str, Tensor],
-    t: Mapping[str, Tensor],
-    given: Given,
-    guide: Guide,
-    eps: Mapping[str, Tensor],
-) -> Branch:
-    x_d, t_d = dict(x), dict(t)
-    for name in guide.drop:
-        if name not in x:
-            continue
-        everyone = torch.ones(len(x[name]), dtype=torch.bool, device=x[name].device)
-        x_d[name], t_d[name] = null(model.modalities[name], x[name], t[name], eps[name], everyone, guide.fill)
-    return x_d, t_d, given
-
-
-def _told(model: WorldModel, given: Given, guide: Guide, place: int, before: Differences) -> Given:
-    """The conditions without those that a guide drops."""
-    if place not in before.told:
-        names = [n for n in guide.drop if n in model.conditions]
-        with torch.no_grad():
-            before.told[place] = model.conditioner.without(given, names, guide.instead)
-    return before.told[place]
-
-
-def _stacked(model: WorldModel, branches: Sequence[Branch], wanted: Collection[str] | None) -> list[dict[str, Tensor]]:
-    if len(branches) == 1:
-        return [model(*branches[0], wanted=wanted)]
-    x = {n: torch.cat([b[0][n] for b in branches]) for n in branches[0][0]}
-    t = {n: torch.cat([b[1][n] for b in branches]) for n in branches[0][1]}
-    out = model(x, t, stack([b[2] for b in branches]), wanted=wanted)
-    pieces = {n: v.chunk(len(branches)) for n, v in out.items()}
-    return [{n: p[i] for n, p in pieces.items()} for i in range(len(branches))]

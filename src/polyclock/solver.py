@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
@@ -14,11 +14,10 @@ from torch import Tensor
 from .conditioning import Given
 from .dice import Dice
 from .errors import unknown
-from .guidance import Differences, Guide, Pull, guided, ready, with_slopes
+from .guidance import Guide, Guided, Pull, ready, with_slopes
 from .intake import fill_given, in_frames
 from .modality import Modality, spread
 from .model import WorldModel
-from .nn.attention import Memory
 from .nn.modulation import one_time
 from .objective import null
 from .path import Discrete
@@ -175,24 +174,20 @@ def walked(
     moving = {n for *_, movers in moves for n in movers}
     frames = {n: torch.tensor([r is Role.WANT for r in roles[n]]) for n in wanted}
 
-    memory, before = Memory(), Differences()
     idle = {n: v for n, v in x.items() if not {Role.WANT, Role.GIVEN} & set(roles[n])}
     x = x | nothing(model, idle, rows[0])
+    same = constant_streams(model, roles)
+    still = {n: v for n, v in x.items() if model.layout.stream_of(n).name in same}
+
+    def times(names: Iterable[str], row: Row) -> dict[str, Tensor]:
+        return {n: row[n].to(model.device).expand(batch, -1) for n in names}
+
+    asked = Guided(model, given, guides, eps, guide_batch, moving, (still, times(still, rows[0])))
 
     def predict(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
-        t = {n: row[n].to(model.device).expand(batch, -1) for n in values}
-        values = {**values, **nothing(model, idle, row)}
-        time = max(float(row[n][frames[n]].max()) for n in wanted)
-        new = {n: v for n, v in values.items() if model.layout.stream_of(n).name not in memory.streams}
-        kept = memory if memory.sealed else None
-        return guided(model, new, t, given, guides, eps, time, guide_batch, kept, moving, before)
+        values = {n: v for n, v in {**values, **nothing(model, idle, row)}.items() if n not in still}
+        return asked(values, times(values, row), max(float(row[n][frames[n]].max()) for n in wanted))
 
-    guiding = any(isinstance(g, Guide) and g.weight for g in guides)
-    still = set() if guiding else constant_streams(model, roles)
-    if still:
-        old = {n: v for n, v in x.items() if model.layout.stream_of(n).name in still}
-        model(old, {n: rows[0][n].to(model.device).expand(batch, -1) for n in old}, given, memory=memory)
-        memory.sealed = True
     for row, after, _ in moves:
         moved = solver.move(x, row, after, predict, model.modalities)
         x = x | {n: v for n, v in moved.items() if n not in idle}
