@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed and $(PYTHON) is older; try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hf,eval,log,sim,formats,experts,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hf,log,sim,formats,experts,dev]' -c constraints.txt
 	@touch $@
 
 # The simulated worlds draw off screen. Where that does not work, this says what to install, and their tests fail.

@@ -23,7 +23,6 @@ from polyclock.evaluate.intervals import block_interval
 from polyclock.evaluate.table import errors
 from polyclock.recipes import uwm
 
-pytest.importorskip("torchmetrics")
 HELD = [2, 3]
 
 

@@ -25,8 +25,6 @@ from polyclock.evaluate.kinds import (
 )
 from polyclock.modality import Signal
 
-pytest.importorskip("torchmetrics")
-
 
 @pytest.fixture(scope="module")
 def model():

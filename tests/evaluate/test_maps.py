@@ -15,7 +15,6 @@ from rich.console import Console
 from polyclock.codecs import DepthColor, FlowColor
 from polyclock.evaluate import evaluate, show
 
-pytest.importorskip("torchmetrics")
 HELD = [2, 3]
 MAPS = ("depth", "flow", "segmentation", "skeleton")
 

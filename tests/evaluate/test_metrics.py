@@ -30,7 +30,6 @@ def test_psnr_of_a_known_difference() -> None:
 
 @pytest.mark.parametrize("side", [8, 16, 32])
 def test_ssim_orders_pictures_and_is_one_for_the_same(side: int) -> None:
-    pytest.importorskip("torchmetrics")
     torch.manual_seed(0)
     true = torch.randint(0, 256, (2, 3, side, side, 3), dtype=torch.uint8)
     near = (true.int() + torch.randint(-9, 10, true.shape)).clamp(0, 255).to(torch.uint8)
@@ -39,8 +38,24 @@ def test_ssim_orders_pictures_and_is_one_for_the_same(side: int) -> None:
     assert bool((metrics.ssim(true.flip(2), true) < metrics.ssim(near, true)).all())
 
 
+@pytest.mark.parametrize("size", [(64, 64), (20, 33), (11, 12), (8, 10), (3, 40), (1, 7)])
+def test_ssim_is_that_of_torchmetrics(size: tuple[int, int]) -> None:
+    """They convolve with the whole window at once, which takes several times as long."""
+    image = pytest.importorskip("torchmetrics.functional.image")
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(6, 3, 4, 4), size, mode="bicubic").clamp(0, 1)
+    true = (255 * smooth).byte().movedim(1, -1).unflatten(0, (2, 3))
+    guess = (true.int() + torch.randint(-30, 31, true.shape)).clamp(0, 255).to(torch.uint8)
+    guess[0, 0], guess[1, 2] = 128, true[1, 2]
+    side = min(11, (min(size) - 1) // 2 * 2 + 1)
+    x, y = (v.flatten(0, 1).movedim(-1, 1).double() / 255 for v in (guess, true))
+    expected = image.structural_similarity_index_measure(
+        x, y, data_range=1.0, gaussian_kernel=side == 11, kernel_size=side, reduction="none"
+    )
+    torch.testing.assert_close(metrics.ssim(guess, true), expected.view(2, 3).mean(1), atol=1e-12, rtol=0)
+
+
 def test_ssim_is_by_window() -> None:
-    pytest.importorskip("torchmetrics")
     torch.manual_seed(0)
     true = torch.randint(0, 256, (2, 2, 16, 16, 3), dtype=torch.uint8)
     guess = torch.stack([true[0], true[0]])

@@ -24,7 +24,6 @@ from polyclock.evaluate.questions import questions
 from polyclock.evaluate.reference import Reference
 from polyclock.evaluate.table import probes as grids_of
 
-pytest.importorskip("torchmetrics")
 HELD = [2, 3]
 
 

@@ -24,7 +24,6 @@ from polyclock.evaluate.reference import Reference
 from polyclock.evaluate.viewed import Viewed, signals_of, views_of
 from polyclock.views import Jitter, View
 
-pytest.importorskip("torchmetrics")
 HELD = [2, 3]
 MIDDLE = slice(4, 12)
 

@@ -30,7 +30,6 @@ from polyclock.nn.modulation import Local
 from polyclock.recipe import Recipe
 from polyclock.timesteps import Independent, Mixture, Task
 
-pytest.importorskip("torchmetrics")
 CAMERA, HELD = "observation.images.top", [8, 9, 10, 11]
 MAPS = {"depth": 1, "flow": 3, "segmentation": 2}
 KEYS = {"video": CAMERA} | {name: f"observation.{name}.top" for name in MAPS}

@@ -31,7 +31,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def document(run_folder: Path) -> dict:
     """Its evaluation."""
-    pytest.importorskip("torchmetrics")
     model = from_pretrained(run_folder / "model")
     found = evaluate(
         model, Moving(), episodes=HELD, stride=8, steps=2, probes=("horizon",), resamples=200, about={"command": "a"}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from ..errors import missing
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 # A window whose pictures are reproduced exactly has this many decibels, not infinitely many.
 MOST_DECIBELS = 100.0
-KERNEL = 11  # pixels to a side of the Gaussian window of SSIM
+KERNEL, SIGMA = 11, 1.5  # pixels to a side of the Gaussian window of SSIM, and its standard deviation
 
 
 def scaled_error(predicted: Tensor, true: Tensor, scale: Tensor) -> Tensor:
@@ -47,25 +48,38 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def ssim(predicted: Tensor, true: Tensor) -> Tensor:
-    """uint8 (B, T, H, W, C) twice -> (B,) structural similarity, mean over frames.
+    """uint8 (B, T, H, W, C) twice -> (B,) structural similarity (Wang et al. 2004), mean over frames.
 
     The window is 11 x 11 (sigma 1.5) as published; for pictures of fewer than 11 pixels to a side it is the largest
-    odd one that fits. Errors: ImportError where torchmetrics is not installed.
+    odd one that fits, and all of its pixels weigh the same. Beyond an edge stands its mirror image.
     """
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError:
-        raise missing("torchmetrics", "eval") from None
     _check(predicted, true)
-    size, frames = true.shape[0], true.shape[1]
-    # Channels first is what torchmetrics wants; float64 keeps variances of flat regions from going negative.
-    x, y = ((v.flatten(0, 1).movedim(-1, 1).double() / 255).contiguous() for v in (predicted, true))
     kernel = min(KERNEL, (min(true.shape[2:4]) - 1) // 2 * 2 + 1)
-    each = structural_similarity_index_measure(
-        x, y, data_range=1.0, gaussian_kernel=kernel == KERNEL, kernel_size=kernel, reduction="none"
-    )
-    assert isinstance(each, Tensor)
-    return each.view(size, frames).mean(1)
+    place = torch.arange(kernel, dtype=torch.float64, device=true.device) - kernel // 2
+    weight = torch.exp(-((place / SIGMA) ** 2) / 2) if kernel == KERNEL else torch.ones_like(place)
+    weight = (weight / weight.sum()).tolist()
+    # float64 keeps variances of flat regions from going negative.
+    x, y = (v.movedim(-1, 2).double() / 255 for v in (predicted, true))
+    x_mean, y_mean, x_square, y_square, product = (_blurred(v, weight) for v in (x, y, x * x, y * y, x * y))
+    spread = (x_square - x_mean**2).clamp_min(0) + (y_square - y_mean**2).clamp_min(0)
+    alike = 2 * (product - x_mean * y_mean)
+    small, smaller = 0.03**2, 0.01**2
+    each = (2 * x_mean * y_mean + smaller) * (alike + small)
+    return (each / ((x_mean**2 + y_mean**2 + smaller) * (spread + small))).flatten(1).mean(1)
+
+
+def _blurred(x: Tensor, weight: Sequence[float]) -> Tensor:
+    """(..., H, W) -> its mean in a window around each pixel, by the same weights along both axes, one at a time."""
+    reach = len(weight) // 2
+    if reach:
+        x = F.pad(x.flatten(0, -4), (reach,) * 4, mode="reflect").unflatten(0, x.shape[:-3])
+    for axis in (-1, -2):
+        length = x.shape[axis] - 2 * reach
+        out = weight[0] * x.narrow(axis, 0, length)
+        for i, w in enumerate(weight[1:], 1):
+            out.add_(x.narrow(axis, i, length), alpha=w)
+        x = out
+    return x
 
 
 def is_picture(values: Tensor) -> bool:
