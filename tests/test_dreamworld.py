@@ -277,7 +277,7 @@ def test_videorepa_on_wan(base: str) -> None:
     )
     recipe = videorepa(base=base, image=(32, 48), frames=9, width=WIDTH, hidden=32).fit(Data())
     spec = recipe.auxiliary["like_semantics"]
-    assert spec.shape == (3, 2, 3, WIDTH) and (spec.block, spec.skip) == (2, 1)
+    assert spec.shape == (3, 2, 3, WIDTH) and (spec.block, spec.skip, spec.before) == (2, 1, 1)
     assert recipe.signals()["like_semantics"].shape == (9, None, None, WIDTH)
     _, total, parts = stepped(recipe)
     assert torch.allclose(total, parts["video"] + 0.5 * parts["like_semantics"]) and parts["like_semantics"] > 0

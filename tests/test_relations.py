@@ -71,6 +71,17 @@ def test_by_hand(pairs: str) -> None:
     assert torch.allclose(total, rest + 0.5 * parts["relations"], atol=1e-6)
 
 
+def test_features_of_the_frames_that_are_skipped_have_no_part() -> None:
+    """A causal autoencoder's first frame is left out on both sides, so that the others meet frame by frame."""
+    m = model(shape=(4, 2, 2, 5), before=1)
+    b = batch(m)
+    later = b.tensor("relations")
+    for first in (torch.zeros(4, 1, 2, 2, 5), 9 * torch.randn(4, 1, 2, 2, 5)):
+        whole = replace(b, values={**b.values, "relations": torch.cat([first, later], 1)})
+        _, parts = loss(m, whole, m.recipe.law, Dice(0, 0, range(4)))
+        assert torch.allclose(parts["relations"], by_hand(m, b, "all"), atol=1e-6)
+
+
 def test_it_trains_the_network_before_its_block_and_may_fade() -> None:
     m = model(block=1, weight=Annealed(start=0.5, steps=10))
     b = batch(m)
@@ -113,6 +124,7 @@ def test_faults() -> None:
         ({"pairs": "some"}, "unknown pairs 'some'"),
         ({"shape": (3, None, 2, 5)}, "all known"),
         ({"block": 0}, "block=0"),
+        ({"before": 3}, "before=3 of 3 frames of features"),
     ):
         with pytest.raises(ValueError, match=message):
             model(**changes)

@@ -32,6 +32,7 @@ class Relations:
     shape   of the features (T, h, w, C); key, rate, start, codec: as of a `Modality`
     pairs   "all" pairs of tokens, those "within" a frame, or those "across" frames
     skip    token frames that have no part, from the first on: a causal autoencoder's first frame stands for itself
+    before  frames of features that have no part likewise: those of the skipped token frames
     margin  difference that costs nothing
     hidden  width of the small network's layers, of which there are three
     weight  of the loss; a number, or a schedule of the step
@@ -49,6 +50,7 @@ class Relations:
     codec: Codec = field(default_factory=Identity)
     pairs: Literal["all", "within", "across"] = "all"
     skip: int = 0
+    before: int = 0
     margin: float = 0.1
     hidden: int = 2048
     weight: object = 0.5
@@ -62,6 +64,8 @@ class Relations:
             raise ValueError("features of one number have no direction, so tokens have nothing to be compared with")
         if self.block < 1 or self.skip < 0 or self.margin < 0:
             raise ValueError(f"block={self.block}, skip={self.skip}, margin={self.margin}; at least 1, 0 and 0")
+        if not 0 <= self.before < int(self.shape[0] or 0):
+            raise ValueError(f"before={self.before} of {self.shape[0]} frames of features; possible: 0 to all but one")
 
     def signal(self, name: str) -> Signal:
         """What the data side must bring."""
@@ -89,6 +93,7 @@ class RelationsNet(nn.Module):
         if tokens.shape[1] <= self.spec.skip:
             raise ValueError(f"skip={self.spec.skip} leaves none of {tokens.shape[1]} token frames to compare")
         a = self.project(tokens[:, self.spec.skip :]).float()
+        features = features[:, self.spec.before :]
         a = F.normalize(resampled(a, features.shape[1:4]), dim=-1)
         e = F.normalize(features.float(), dim=-1)
         if self.spec.pairs == "within":

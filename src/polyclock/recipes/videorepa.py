@@ -65,7 +65,7 @@ def videorepa(
             codec = Chain(plain, _cells(grid, large, pixels))
         auxiliary[f"like_{name}"] = Relations(
             of="video", block=deep, shape=(time, *grid, channels), key=column_name(cameras[0], column), rate=film.rate,
-            codec=codec, pairs=pairs, skip=1 if large else 0, margin=margin, hidden=hidden, weight=weight,
+            codec=codec, pairs=pairs, skip=int(large), before=int(large), margin=margin, hidden=hidden, weight=weight,
         )  # fmt: skip
     return replace(found, name="videorepa", auxiliary=auxiliary)
 
