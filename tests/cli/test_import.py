@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from polyclock.cli import main
 from polyclock.data.encode import VideoCodec
 from polyclock.data.formats.lerobot_writer import LeRobotWriter
 from polyclock.interop import uwm
+from polyclock.recipes.uwm_official import TRAINING, TUNING
 from polyclock.train import log
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -242,17 +244,33 @@ def demonstrations(folder: Path) -> Path:
     return folder
 
 
+def test_the_published_settings_are_the_defaults(imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of training from nothing, and of fine-tuning an imported model; others have those of `Training`."""
+    new = {"steps": "100000", "batch-size": "144", "schedule": "constant", "warmup": "0", "clip": "0", "ema": "0"}
+    tuned = new | {"steps": "10000", "batch-size": "72", "schedule": "cosine", "warmup": "1000", "clip": "1"}
+    other = {"steps": "10000", "batch-size": "32", "schedule": "cosine", "warmup": "500", "ema": "0.999"}
+    rates = {"lr": "0.0001", "weight-decay": "1e-06"}
+    for start, numbers_ in (("uwm_official", new | rates), (str(imported), tuned | rates), ("uwm", other)):
+        assert main(["train", start, "--help"]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        for name, value in numbers_.items():
+            assert f"[{value}]" in said.split(f"--{name} ")[-1].split(" --")[0], (start, name)
+
+
 @pytest.mark.slow
 def test_it_goes_on_learning_and_its_recipe_begins_anew(imported: Path, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     data = demonstrations(tmp_path / "data")
-    steps = ["--steps", "2", "--batch-size", "4", "--warmup", "0", "--ema", "0", "--clip", "0", "--workers", "0"]
+    steps = ["--steps", "2", "--batch-size", "4", "--workers", "0"]
     often = ["--validate-every", "2", "--validation-batches", "1", "--log-every", "1", "--checkpoint-every", "2"]
     words = ["--data", str(data), *steps, *often, "--device", "cpu"]
     sizes = ["--width", "48", "--depth", "2", "--heads", "4", "--time", "32", *SIZE]
     new = ["uwm_official", "--vae", str(imported / "autoencoder"), *sizes]
-    for start, out in (([str(imported)], tmp_path / "tuned"), (new, tmp_path / "new")):
+    for start, out, usual in (([str(imported)], tmp_path / "tuned", TUNING), (new, tmp_path / "new", TRAINING)):
         assert main(["train", *start, *words, "--out", str(out)]) == 0
+        settings = json.loads((out / "run.json").read_text())["training"]
+        kept = ("lr", "weight_decay", "schedule", "warmup", "clip", "ema")
+        assert {n: settings[n] for n in kept} == {n: getattr(usual, n) for n in kept}
         rows = [row for row in log.read(out / "log.jsonl") if row["kind"] == "train"]
         assert [row["step"] for row in rows] == [1, 2]
         assert all(np.isfinite([row["loss"], row["grad_norm"]]).all() and row["grad_norm"] > 0 for row in rows)

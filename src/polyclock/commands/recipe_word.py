@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,15 @@ def find_recipe(word: str) -> Callable:
     if name not in functions:
         raise unknown(f"function in {path}", name, functions)
     return functions[name]
+
+
+def recipe_of(folder: Path) -> Callable | None:
+    """The function of this package that makes the recipe of a model folder; None for a user's own."""
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # what is wrong is said where the model is read
+        return None
+    return find_recipe(name) if name in own_recipes() else None
 
 
 def load_file(path: Path) -> ModuleType:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import flags
 from ..errors import unknown
 from ..flags import Flag
-from ..train.settings import Training
+from ..train.settings import Training, usual
 from . import run_folder
-from .recipe_word import find_recipe, own_recipes
+from .recipe_word import find_recipe, own_recipes, recipe_of
 
 if TYPE_CHECKING:
     from ..data import Dataset, Windows
@@ -78,8 +78,9 @@ def run(words: Sequence[str]) -> int:
     function = None if before else find_recipe(words[0])
     own = flags.of_function(function) if function else ()
     check_names(own)
-    given = _parser(words[0], own).take(words[1:])
-    setup, training = flags.settings(Setup, given), flags.settings(Training, given)
+    settings = usual(recipe_of(before.folder) if before else function, further=before is not None)
+    given = _parser(words[0], own, settings).take(words[1:])
+    setup, training = flags.settings(Setup, given), flags.settings(Training, vars(settings) | given)
 
     from ..data import open_dataset
     from ..interop.expanded import Base
@@ -125,16 +126,17 @@ def run(words: Sequence[str]) -> int:
     begin = None if recipe.base is None or before else Base(recipe.base)
     job = recipe_job(recipe, source, later, data=which, weights=weights, begin=begin)
     if _first():
-        _show(words[0], own, arguments, origin, recipe, training, windows, validation, beside)
+        _show(words[0], own, arguments, origin, recipe, (settings, training), windows, validation, beside)
     return loop.run(job, training, setup.out, device=setup.device, tensorboard=setup.tensorboard).exit_code
 
 
-def _parser(word: str, own: Sequence[Flag]) -> flags.Parser:
+def _parser(word: str, own: Sequence[Flag], settings: Training) -> flags.Parser:
     parser = flags.Parser(f"train {word}", "The defaults stand in brackets.", USAGE.replace("RECIPE", word))
     parser.add_flags("data and run", flags.of_dataclass(Setup))
     parser.add_flags(f"recipe {word}", own)
     shared = {f.name for f in own}
-    parser.add_flags("training", [f for f in flags.of_dataclass(Training) if f.name not in shared])
+    numbers = [replace(f, default=getattr(settings, f.name)) for f in flags.of_dataclass(Training)]
+    parser.add_flags("training", [f for f in numbers if f.name not in shared])
     return parser
 
 
@@ -332,12 +334,12 @@ def _show(
     arguments: Mapping[str, Any],
     origin: Mapping[str, str],
     recipe: Recipe,
-    training: Training,
+    training: tuple[Training, Training],
     windows: Windows,
     validation: Windows | None,
     beside: Windows | None,
 ) -> None:
-    """The resolved recipe, training settings and data, as tables."""
+    """The resolved recipe, training settings (the usual ones, and these) and data, as tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -356,8 +358,8 @@ def _show(
     ]
     made += [(n, str(c.shape), f"given, {c.route}") for n, c in recipe.conditions.items()]
     table("signals", made)
-    changed = asdict(Training())
-    table("training", [(n, flags.shown(v), "" if v == changed[n] else "given") for n, v in asdict(training).items()])
+    plain, found = map(asdict, training)
+    table("training", [(n, flags.shown(v), "" if v == plain[n] else "given") for n, v in found.items()])
     table("data", _data_rows(windows, validation, beside))
 
 

@@ -3,16 +3,16 @@
 Paper      Zhu et al., Unified World Models (RSS 2025, arXiv 2504.02792), and the checkpoints that its authors released
 Expects    with the same weights, noise and draws: their outputs, losses and gradients to 1e-5 (docs/results.md)
 Hardware   published: 4 A100s, a day
-Command    torchrun --nproc-per-node 4 -m polyclock.cli train uwm_official --data DATASET --vae FOLDER --out RUN \
-               --steps 100000 --batch-size 144 --lr 1e-4 --weight-decay 1e-6 --schedule constant --warmup 0 --clip 0 \
-               --ema 0
+Command    torchrun --nproc-per-node 4 -m polyclock.cli train uwm_official --data DATASET --vae FOLDER --out RUN
            polyclock import uwm models.pt --views A,B --resize 240,240 --out DIR
-           docs/papers/uwm.md has the command for fine-tuning
+           torchrun --nproc-per-node 2 -m polyclock.cli train DIR --data DATASET --out RUN
+           The published settings are the defaults: `TRAINING` for the first command, `TUNING` for the last
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..adapter import Adapter
 from ..backbones.dit import DiT
@@ -26,6 +26,7 @@ from ..nn.modulation import Joint
 from ..path import Discrete
 from ..recipe import Recipe
 from ..timesteps import Independent
+from ..train.settings import Training, published
 from ..views import Jitter, View
 
 TABLE, ROWS = 100, 10  # places of the table, rows that its sampler walks
@@ -35,7 +36,14 @@ PATH = Discrete(
 )
 SCALE = 0.13025 / 3  # of latents: what SDXL's are multiplied by, and what the authors divide by after that
 
+# 36 samples on each of four GPUs; on each of two for fine-tuning, which takes 20,000 steps for robomimic.
+TRAINING = Training(
+    steps=100_000, batch_size=144, lr=1e-4, weight_decay=1e-6, schedule="constant", warmup=0, clip=0.0, ema=0.0
+)
+TUNING = replace(TRAINING, steps=10_000, batch_size=72, schedule="cosine", warmup=1000, clip=1.0)
 
+
+@published(TRAINING, further=TUNING)
 def uwm_official(
     *,
     vae: str,  # folder of SDXL's autoencoder in diffusers' format

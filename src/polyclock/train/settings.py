@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..errors import unknown
+
+Make = TypeVar("Make", bound=Callable)
 
 # Settings that may change when a run is resumed: they touch neither weights, data order nor randomness.
 HARMLESS = frozenset(
@@ -145,6 +147,22 @@ class Training:
         for prefix, _ in self.factors:
             if not any(name.startswith(prefix) for name in names):
                 raise unknown("parameter prefix in factors", prefix, sorted({name.split(".")[0] for name in names}))
+
+
+def published(new: Training, further: Training) -> Callable[[Make], Make]:
+    """For a function that makes a recipe: the settings that `polyclock train` takes where none are given, with new
+    weights and where it goes on from a model of that recipe. Others take the defaults of `Training`."""
+
+    def mark(function: Make) -> Make:
+        function.published = (new, further)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def usual(function: Callable | None, further: bool = False) -> Training:
+    """The settings that are taken where none are given, for a recipe that this function makes."""
+    return getattr(function, "published", (Training(), Training()))[further]
 
 
 def _whole(name: str, value: object, least: int) -> None:
