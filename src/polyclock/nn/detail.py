@@ -128,5 +128,7 @@ class Mix(nn.Module):
         self.conv = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, y: Tensor, frames: int) -> Tensor:
-        seen = F.silu(self.norm(y)).unflatten(0, (-1, frames)).movedim(2, 1)
-        return y + self.conv(seen).movedim(1, 2).flatten(0, 1)
+        seen = F.silu(self.norm(y)).unflatten(0, (-1, frames)).movedim(2, 1).flatten(3)
+        # Over time alone: as a picture of T x (H W), which costs a CPU a third of what three axes do.
+        mixed = F.conv2d(seen, self.conv.weight[..., 0], self.conv.bias, padding=(1, 0))
+        return y + mixed.movedim(1, 2).flatten(0, 1).view_as(y)
