@@ -6,7 +6,7 @@
 #   runs/people.sh row NAME SEED      one row: train, losses of every task at eight checkpoints, answer every question
 #   runs/people.sh zero SEED          what was never shown: two people by one who saw one, robots by one who saw people
 #   runs/people.sh all                all of them
-#   runs/people.sh speed              how many steps a second each kind of row takes here
+#   runs/people.sh speed              how fast each kind of row trains and answers here, for the hours of what is not run
 #
 # The same command goes on with what was interrupted, and does not repeat what is done. STEPS, CLIPS, WINDOWS, SOLVER,
 # PROCESSES and DEVICE are variables. All rows have the same backbone (size tiny, 64 px), batches, steps and data, but
@@ -25,18 +25,24 @@ joint
 single-depth single-flow single-segmentation single-skeleton single-surface
 no-switcher no-context neither shared-heads rgb-only
 estimate-depth estimate-flow estimate-segmentation estimate-skeleton estimate-surface
-table own-ends same-places released-times one-person
+one-person
+control-depth control-flow control-segmentation control-skeleton control-surface
+together-depth together-flow together-segmentation together-skeleton together-surface
+table own-ends same-places released-times
 ROWS
 }
 
-# describe NAME SEED: sets what it is trained on (from) and with which flags (flags).
+# describe NAME SEED: sets what it is trained on (from), with which flags (flags), and what is probed (probes): whether
+# what is generated together is of one world.
 describe() {
     local map=${1#*-}
-    from=$out/training flags=(--seed "$2")
+    from=$out/training flags=(--seed "$2") probes=none
     case $1 in
-    joint) ;;
-    single-*) flags+=(--maps "$map") ;;
+    joint) probes=world ;;
+    single-*) flags+=(--maps "$map") probes=world ;;
     estimate-*) flags+=(--maps "$map" --control 0 --joint 0 --estimate 1) ;;
+    control-*) flags+=(--maps "$map" --control 1 --joint 0 --estimate 0) ;;
+    together-*) flags+=(--maps "$map" --control 0 --joint 1 --estimate 0) ;;
     no-switcher) flags+=(--switcher none) ;;
     no-context) flags+=(--context caption) ;;
     neither) flags+=(--switcher none --context caption) ;;
@@ -74,11 +80,11 @@ learn() {
         "${flags[@]}" "${@:3}"
 }
 
-# ask RUN NAME DATA [flags]: every question that the network was trained on, beside baselines.
+# ask RUN NAME DATA [flags]: every question that the network was trained on, beside baselines, on all processors.
 ask() {
     if [ -f "$results/unity-$2.json" ]; then return; fi
-    "$bin/polyclock" evaluate "$1" --checkpoint last --data "$3" --training "$from" --windows "$windows" \
-        --steps "$solver" --probes none --device "$device" --out "$results/unity-$2.json" "${@:4}"
+    OMP_NUM_THREADS=${PROCESSES:-2} "$bin/polyclock" evaluate "$1" --checkpoint last --data "$3" --training "$from" \
+        --windows "$windows" --steps "$solver" --probes none --device "$device" --out "$results/unity-$2.json" "${@:4}"
 }
 
 row() {
@@ -90,10 +96,11 @@ row() {
     describe "$name" "$seed"
     if [ ! -f "$results/unity-$name-$seed.ledger.json" ]; then
         learn "$run" "$steps" --checkpoint-every "$(((steps + 7) / 8))" --keep 8
-        "$bin/python" tools/task_losses.py "$run" --windows "$((windows * 4 / 5))" --data "$out/held_out" --out "$results/unity-$name-$seed.losses.json"
+        OMP_NUM_THREADS=${PROCESSES:-2} "$bin/python" tools/task_losses.py "$run" --windows "$((windows * 4 / 5))" \
+            --data "$out/held_out" --out "$results/unity-$name-$seed.losses.json"
         python3 tools/ledger.py "$run" "$results/unity-$name-$seed.ledger.json" "runs/people.sh row $name $seed"
     fi
-    ask "$run" "$name-$seed" "$out/held_out"
+    ask "$run" "$name-$seed" "$out/held_out" --probes "$probes"
 }
 
 # What was never shown. The robot's columns go by the names of the people's; only what both worlds mean alike is asked.
@@ -127,18 +134,23 @@ everything() {
     zero 0
 }
 
-# Seconds of 30 steps behind the first five, for each kind of row.
+# Of each kind of row: processor's seconds of 5 and of 35 steps, and of the answers to 2 and to 6 windows.
 speed() {
-    local name count TIMEFORMAT=%R
+    local name count TIMEFORMAT='%U %S'
     data
-    for name in joint single-depth rgb-only table; do
+    for name in joint single-depth estimate-depth rgb-only table; do
+        describe "$name" 0
         for count in 5 35; do
-            describe "$name" 0
             rm -rf "$out/speed-$name-$count"
-            { time learn "$out/speed-$name-$count" "$count" --warmup 2 >"$out/speed.log" 2>&1; } 2>"$out/speed-$name-$count.time"
+            { time learn "$out/speed-$name-$count" "$count" --warmup 2 2>&1; } 2>"$out/speed-$name-$count.times"
         done
-        echo "$name: $(cat "$out/speed-$name-35.time") s for 35 steps, $(cat "$out/speed-$name-5.time") s for 5"
+        for count in 2 6; do
+            { time "$bin/polyclock" evaluate "$out/speed-$name-35" --checkpoint last --data "$out/held_out" \
+                --training "$from" --windows "$count" --steps "$solver" --probes none --device "$device" \
+                --out "$out/speed.json" 2>&1; } 2>"$out/speed-$name-asked-$count.times"
+        done
     done
+    "$bin/python" tools/results_unity.py "$out" "$results/unity-speed.json"
 }
 
 case ${1:-help} in
