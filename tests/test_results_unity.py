@@ -1,4 +1,4 @@
-"""UnityVideo's tables say what the runs wrote, and what a run that was not made would take; losses are those of tasks."""
+"""UnityVideo's tables say what the runs wrote, and what a run that was not made would take; losses are of tasks."""
 
 from __future__ import annotations
 
@@ -127,8 +127,7 @@ def test_losses_by_task_and_what_is_estimated_in_one_step(monkeypatch: pytest.Mo
         "video, depth": {"video", "depth"},
     }
     monkeypatch.setattr(tool, "PART", 3)
-    with torch.no_grad():
-        again = tool.losses(model, windows, 8)
+    again = tool.losses(model, windows, 8)
     assert again["depth | video"] == pytest.approx(found["depth | video"]), "however the windows are cut"
 
     def reader(model, query, *, steps, size, video):

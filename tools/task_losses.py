@@ -49,6 +49,7 @@ def batches(query: Query, model: WorldModel, windows: Windows, count: int) -> It
         yield batch, Dice(0, 0, batch.index.tolist()), len(places)
 
 
+@torch.no_grad()
 def losses(model: WorldModel, windows: Windows, count: int) -> dict[str, dict[str, float]]:
     """question -> modality -> mean loss over `count` windows."""
     found = {}
@@ -89,7 +90,6 @@ def _mean(key: str, numbers: np.ndarray) -> float:
     return pooled(numbers[there], MEASURES[key.rsplit(".", 1)[-1]].pool)
 
 
-@torch.no_grad()
 def curve(run: Path, data: str, count: int) -> dict:
     """The document: averaged weights where a checkpoint has them."""
     steps: dict[str, dict] = {}
