@@ -134,7 +134,10 @@ row() {
     uwm | diffusion_policy | pad | gr1 | shared) ask "$run" "$name-$seed" "${sampled[@]}" ;;
     esac
     # Only where actions are known apart from the video can they be read off one.
-    if [ "$name" = uwm ]; then roll "$run" "$name-$seed" tracking --track expert "${sampled[@]}"; fi
+    if [ "$name" = uwm ]; then
+        roll "$run" "$name-$seed" tracking --track expert "${sampled[@]}"
+        roll "$run" "$name-$seed" goal --track goal "${sampled[@]}"
+    fi
 }
 
 # Steps and solvers against success, and the question without tokens for the video, asked of a row that never met it.

@@ -81,6 +81,7 @@ def test_ways_to_act(toys: None, folder: Path, tmp_path: Path, capsys: pytest.Ca
         "plan": ("--plan", "3", "--goal", "expert"),
         "picture": ("--plan", "2", "--goal", goal, "--imagine", "video[1:] | video[:1], action, state"),
         "track": ("--track", "expert", "--execute", "3"),
+        "goal": ("--track", "goal", "--execute", "3"),
     }
     rows = {}
     for name, words in ways.items():
@@ -95,7 +96,8 @@ def test_ways_to_act(toys: None, folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert rows["plan"]["plan"]["goal"] == {"from": "expert"} and rows["plan"]["plan"]["count"] == 3
     assert rows["picture"]["plan"]["goal"]["name"] == str(goal) and rows["picture"]["policy"] == "planner"
     assert rows["track"]["policy"] == "tracker" and rows["track"]["query"] == "action | video, text, state"
-    assert len({row["actions"] for row in rows.values()}) == 5 and all(row["calls"] for row in rows.values())
+    assert rows["goal"]["demonstration"] == {"from": "expert", "shows": "its end"}
+    assert len({row["actions"] for row in rows.values()}) == 6 and all(row["calls"] for row in rows.values())
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

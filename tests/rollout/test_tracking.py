@@ -64,6 +64,22 @@ def test_a_picture_of_the_goal_can_be_tracked(model, monkeypatch: pytest.MonkeyP
     assert found.successes == 1
 
 
+def test_where_the_expert_ends_can_be_tracked_from_every_start(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every call all that lies ahead is its last picture from that start, and nothing of the way there."""
+    oracle = Oracle()
+    monkeypatch.setattr("polyclock.rollout.policy.sample", oracle)
+    found = world(oracle).evaluate(Tracker(model, INVERSE, execute=3, demonstration=ByExpert(end=True)), 6)
+    assert found.successes >= 5
+    assert found.rows[0]["demonstration"] == {"from": "expert", "shows": "its end"}
+    env = oracle.open_env("toy/reach", ("corner2",))
+    for start in START[:2]:
+        seen = env.reset(start)
+        last = ByExpert()(env, start, [])[-1][reaching.CAMERA]
+        Tracker(model, INVERSE, execute=3, demonstration=ByExpert(end=True)).begin(env, start)(seen)
+        given = oracle.films[-1][0].numpy()
+        assert all(np.array_equal(given[k], last) for k in (1, 2, 3)) and not np.array_equal(given[0], last)
+
+
 @dataclass(frozen=True)
 class Kept:
     """A data set of one episode: what the expert did from a start."""

@@ -130,7 +130,9 @@ def _parser() -> Parser:
     parser.add_argument("--within", type=int, metavar="N", help="of --goal expert: what it sees N steps on [its end]")
     parser.add_argument("--imagine", metavar="QUERY", help="of --plan: pictures | action, .. [the forward question]")
     parser.add_argument(
-        "--track", metavar="FILE", help="expert, or a picture: the query is given its frames as what lies ahead"
+        "--track",
+        metavar="FILE",
+        help="expert, goal (where that ends from the same start) or a picture: given to the query as what lies ahead",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="episodes at a time, a process each [2]")
@@ -167,7 +169,7 @@ def _actor(args: dict[str, Any]) -> tuple[Actor, dict[str, Any]]:
 
 def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
     """A model as a policy, which may plan, or as a tracker."""
-    from ..rollout import Planner, Policy, Tracker, policy_query
+    from ..rollout import ByExpert, Planner, Policy, Tracker, policy_query
     from .sample import bindings, guide
 
     for name in ("goal", "within", "imagine"):
@@ -186,7 +188,8 @@ def _of_model(model: WorldModel, args: dict[str, Any]) -> Actor:
         **bindings(args["set"]),
     }
     if args["track"]:
-        return Tracker(model, args["query"], demonstration=_shown(model, args["track"]), **settings)
+        ahead = ByExpert(end=True) if args["track"] == "goal" else _shown(model, args["track"])
+        return Tracker(model, args["query"], demonstration=ahead, **settings)
     policy = Policy(model, args["query"] or policy_query(model), **settings)
     if args["plan"] is None:
         return policy

@@ -38,10 +38,12 @@ class Demonstration(Protocol):
 
 @dataclass(frozen=True)
 class ByExpert:
-    """What is seen when the world's scripted expert acts from the same start until it succeeds."""
+    """What is seen when the world's scripted expert acts from the same start until it succeeds; `end`: its end."""
+
+    end: bool = False
 
     def describe(self) -> dict[str, Any]:
-        return {"from": "expert"}
+        return {"from": "expert"} | ({"shows": "its end"} if self.end else {})
 
     def __call__(self, env: Env, start: Start, columns: Sequence[str]) -> Sequence[Observation]:
         """Errors: `Undemonstrated` where the expert does not succeed, or the world raises meanwhile."""
@@ -57,7 +59,7 @@ class ByExpert:
         if not done:
             raise Undemonstrated(f"the expert does not succeed from start {start.number}")
         env.restore(state)
-        return seen
+        return seen[-1:] if self.end else seen
 
 
 @dataclass(frozen=True)
