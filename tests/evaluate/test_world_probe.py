@@ -18,6 +18,7 @@ from polyclock.codecs import DepthColor, FlowColor, Identity, MeanStd, Pixels
 from polyclock.data.source import Episode, Facts
 from polyclock.encoders import Vector
 from polyclock.evaluate import evaluate
+from polyclock.evaluate import probing as probing_module
 from polyclock.evaluate.held_out import HeldOut
 from polyclock.evaluate.kinds import kinds_of
 from polyclock.evaluate.probing import Probing
@@ -196,6 +197,20 @@ def test_what_a_codec_loses_is_not_measured() -> None:
     assert mine["depth.edge_agreement"] > 0.9
 
 
+def test_flow_that_leads_where_no_picture_is_says_so() -> None:
+    """The data's flow spans two frames; every second frame is predicted, or every one of two."""
+    spans = {KEYS["flow"]: {"kind": "flow", "steps": 2}}
+    data = type("Leaping", (Acted,), {"dense": property(lambda self: super(type(self), self).dense | spans)})()
+    made = recipe()
+    for stride, compared in ((2, True), (1, False)):
+        short = {n: replace(m, shape=(2, *m.shape[1:]), rate=FPS / stride) for n, m in made.modalities.items()}
+        small = replace(made, modalities=short).fit(data.without(HELD)).build()
+        document = found(small, lambda _, values, stride=stride: values[:, : 2 * stride : stride], data)
+        assert ("flow.warp_error" in document["rows"]["joint"]["errors"]) is compared
+        said = [n for n in document["notes"] if "flow is not compared with video: it leads 2 data frames on" in n]
+        assert len(said) == (not compared)
+
+
 def test_data_without_maps_have_no_world() -> None:
     made = moving_recipe().fit(Moving().without([3])).build()
     document = evaluate(made, Moving(), episodes=[3], stride=20, steps=1, probes=["world"], resamples=100)
@@ -210,3 +225,27 @@ def test_the_probe_is_one_of_the_document(model, monkeypatch) -> None:
     assert set(rows) >= {"joint", "maps from video"}
     interval = rows["joint"]["errors"]["video.permanence"]
     assert interval["mean"] == 1 and interval["n_blocks"] == len(HELD) and interval["better"] == "higher"
+
+
+def test_what_a_probe_has_asked_of_a_window_is_not_asked_again(model, monkeypatch) -> None:
+    """The same document, with each question about each window answered once; other inputs are asked about as ever."""
+    player, calls = Player(model), []
+
+    def counted(made, query, **more):
+        calls.append(query)
+        return player(made, query, **more)
+
+    monkeypatch.setattr(sys.modules["polyclock.evaluate.asking"], "sample", counted)
+    how = {"episodes": HELD, "probes": ["world"], "windows": 6, "probe_windows": 6, "batch_size": 3, "resamples": 100}
+    once = evaluate(model, Acted(), **how)
+    few = list(calls)
+    calls.clear()
+    monkeypatch.setattr(probing_module, "KEPT", 0)
+    again = evaluate(model, Acted(), **how)
+    for document in (once, again):
+        del document["seconds"]
+    assert once == again and set(few) == set(calls)
+    # A question is asked about two batches: as it is, and with other inputs; of other windows by the probe alone.
+    about_world = {q["query"] for n, q in once["questions"].items() if n in once["probes"]["world"]["rows"]}
+    for query in about_world:
+        assert few.count(query) == 2 * 3 < calls.count(query) == 2 * 4

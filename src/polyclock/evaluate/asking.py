@@ -12,6 +12,7 @@ from ..codecs.codec import encode_signal
 from ..dice import Dice
 from ..guidance import Guide
 from ..model import WorldModel
+from ..recent import Recent
 from ..solver import sample
 from .held_out import Place
 from .questions import Question
@@ -20,12 +21,21 @@ Values = Mapping[str, Tensor | list[str]]
 Answer = dict[str, Tensor]
 
 
+class Answered(dict[str, Tensor]):
+    """An answer that was given, and the bytes that it takes."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(v.nbytes for v in self.values())
+
+
 @dataclass
 class Asking:
     """Questions about one batch: encoded once, its noise a function of (seed, window, turn) alone.
 
     Pictures of the batch are as the model works on them; it does not look at them again. A question is answered under
-    those of `guides` that withhold something which it names.
+    those of `guides` that withhold something which it names. `known`: answers about batches of the data as they are,
+    of which this is one, so that none is worked out twice; None: it is not.
     """
 
     model: WorldModel
@@ -34,6 +44,7 @@ class Asking:
     steps: int = 10
     seed: int = 0
     guides: Sequence[Guide] = ()
+    known: Recent[Answered] | None = None
     seen: Batch = field(init=False)
     latent: Batch = field(init=False)
 
@@ -50,8 +61,14 @@ class Asking:
 
         `instead` replaces what is given, as `values` has it; each turn has its own noise.
         """
+        if instead or self.known is None:
+            return self._asked(question, instead or {}, turn)
+        key = (question.query, tuple(question.wanted), question.conditions, tuple(self.places), self.steps, turn)
+        return self.known.get(key, lambda: Answered(self._asked(question, {}, turn)))
+
+    def _asked(self, question: Question, instead: Values, turn: int) -> Answer:
         model, dice = self.model, self._dice(turn)
-        values = self.values((*question.given, *question.conditions)) | dict(instead or {})
+        values = self.values((*question.given, *question.conditions)) | dict(instead)
         noise = {n: dice.normal(f"start.{n}", *self._shape(n)) for n in question.tokens}
         named = {*question.wanted, *question.given, *question.conditions}
         guides = [

@@ -28,7 +28,7 @@ def consistency(probing: Probing) -> Plain:
         return skipped(WHAT, "the model cannot be asked for the video of actions")
     scores, strangers = probing.scores(), probing.held.strangers(probing.seed, probing.places)
     for places, batch, _ in probing.batches():
-        asking = probing.asking(places, batch)
+        asking = probing.recorded(places, batch)
         keep = [j for j, p in enumerate(places) if p in strangers]
         others = probing.elsewhere(places, strangers)
         for question in cycles:

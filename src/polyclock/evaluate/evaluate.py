@@ -150,7 +150,7 @@ def ask_all(probing: Probing, asked: Sequence[Question], strangers: Mapping[Plac
     scores, held = probing.scores(), probing.held
     varied = {n for question in asked for n in question.varied}
     for places, batch, data in held.batches(probing.batch_size):
-        asking = probing.asking(places, batch)
+        asking = probing.recorded(places, batch)
         keep = [j for j, p in enumerate(places) if p in strangers]
         others = probing.asking(places, held.gather([strangers.get(p, p) for p in places], varied))
         for question in asked:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..batch import Batch
 from ..data.source import Dataset
 from ..guidance import Guide
 from ..model import WorldModel
-from .asking import Asking
+from ..recent import Recent
+from .asking import Answered, Asking
 from .compare import CONTROL, MODEL, Block, Plain, compare, summary
 from .held_out import HeldOut, Place, spread
 from .kinds import PICTURE, spec
 from .questions import Question
 from .reference import Reference
 from .scores import Scores
+
+KEPT = 2**29  # bytes of answers: what one probe has asked of a window the next one need not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class Probing:
     seed: int = 0
     resamples: int = 10_000
     guides: Sequence[Guide] = ()
+    known: Recent[Answered] = field(default_factory=lambda: Recent(KEPT))
 
     def scores(self) -> Scores:
         """An empty table."""
@@ -46,10 +50,14 @@ class Probing:
         """Questions about a batch, in `steps` of the solver (None: the probe's)."""
         return Asking(self.model, places, batch, steps or self.steps, self.seed, self.guides)
 
+    def recorded(self, places: Sequence[Place], batch: Batch) -> Asking:
+        """Questions about windows as they were recorded, whose answers are kept."""
+        return Asking(self.model, places, batch, self.steps, self.seed, self.guides, self.known)
+
     def elsewhere(self, places: Sequence[Place], strangers: Mapping[Place, Place]) -> Asking:
         """Questions about the window that stands in for each of `places`, with that window's own noise."""
         theirs = [strangers.get(p, p) for p in places]
-        return self.asking(theirs, self.held.gather(theirs))
+        return self.recorded(theirs, self.held.gather(theirs))
 
     def batches(self) -> Iterator[tuple[list[Place], Batch, Dataset]]:
         """Batches of the windows that are looked at."""

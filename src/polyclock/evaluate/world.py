@@ -86,11 +86,19 @@ class Agreement:
         if self.flow and "scale" in about["flow"].lost:
             self.flow = None  # without its length it says nothing of places
         self.steps: dict[str, list[agreement.Step]] = {}
+        self.notes: list[str] = []
         if self.flow:
             spans = noted(held.dataset).dense.get(held.signals[self.flow].key, {}).get("steps", 1)
             # Relative depth says nothing of what it should be elsewhere.
             ends = [shot.film] + ([self.depth] if self.depth and about["depth"].align == "none" else [])
-            self.steps = {n: self._due(agreement.steps(due[self.flow], spans, due[n]), n) for n in ends}
+            every = {n: agreement.steps(due[self.flow], spans, due[n]) for n in ends}
+            self.steps = {n: self._due(found, n) for n, found in every.items()}
+            self.notes = [
+                f"{self.flow} is not compared with {n}: it leads {spans} data frames on, and no frame of {n} that it "
+                "leads from has one there"
+                for n in ends
+                if not every[n]
+            ]
         self.common: list[tuple[int, int]] = []
         if self.depth:
             both = [(i, due[shot.film].index(d)) for i, d in enumerate(due[self.depth]) if d in due[shot.film]]
@@ -176,7 +184,7 @@ def world(probing: Probing) -> Plain:
         return skipped(WHAT, "the model predicts no pictures or maps of a camera of which the data know masks or maps")
     strangers = held.strangers(probing.seed, probing.places)
     for places, batch, data in probing.batches():
-        asking = probing.asking(places, batch)
+        asking = probing.recorded(places, batch)
         others = probing.elsewhere(places, strangers)
         keep = [j for j, p in enumerate(places) if p in strangers]
         truths = {
@@ -186,7 +194,8 @@ def world(probing: Probing) -> Plain:
             answer, other = (who.ask(probing.asked[name]) for who in (asking, others))
             for shot, agreed in pairs:
                 _score(scores, probing.asked[name], shot, agreed, truths[shot.film], batch.values, answer, other, keep)
-    return probing.found(WHAT, scores)
+    notes = [note for pairs in plan.values() for _, agreed in pairs for note in agreed.notes]
+    return probing.found(WHAT, scores, notes=list(dict.fromkeys(notes)))
 
 
 def _score(
