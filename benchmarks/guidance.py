@@ -12,7 +12,8 @@ clip   seconds of one clip: ours with five branches and 48 channels, and diffuse
 
 Calls take turns in one process (benchmarks/turns.py), so that whatever else the machine does falls on all; a ratio is
 that of two neighbouring calls. RUN is a trained run of `polyclock train dreamworld`; without one the network is random,
-and its PSNR says nothing of a trained one. PSNR is that of raw pictures, 255 at most, over all clips of the case.
+and its PSNR says nothing of a trained one. PSNR is that of raw pictures, 255 at most, over all clips of the case; null
+where no pixel differs.
 """
 
 from __future__ import annotations
@@ -138,8 +139,12 @@ def whole(model: WorldModel, steps: int, rounds: int) -> dict[str, Any]:
     spent, found = turns(calls, rounds), {}
     for name, chosen in every.items():
         one = compared(spent, name, "no guidance")
-        one |= {"psnr": round(psnr(clip(chosen), exact), 2), "evaluations": round(evaluations(chosen, steps), 3)}
-        show(f"{name}, {one['psnr']:.1f} dB", one)
+        near = psnr(clip(chosen), exact)
+        one |= {
+            "psnr": None if math.isinf(near) else round(near, 2),
+            "evaluations": round(evaluations(chosen, steps), 3),
+        }
+        show(f"{name}, {near:.1f} dB", one)
         found[name] = one
     return found
 
