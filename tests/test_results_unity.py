@@ -29,9 +29,17 @@ def document(depth: float, video: float) -> dict:
     beside = {"mean depth": {"depth.absrel": score(0.9)}, "mean video": {"video.mse": score(0.8)}}
     return {
         "questions": {
-            "depth from video": {"errors": {"depth.absrel": score(depth)}, "beside": beside},
-            "video from depth": {"errors": {"video.mse": score(video)}, "beside": beside},
-            "video from flow": {"errors": {"video.mse": score(3 * video)}, "beside": beside},
+            "depth from video": {"query": "depth | video", "errors": {"depth.absrel": score(depth)}, "beside": beside},
+            "video from depth": {
+                "query": "video | depth, text",
+                "errors": {"video.mse": score(video)},
+                "beside": beside,
+            },
+            "video from flow": {
+                "query": "video | flow, text",
+                "errors": {"video.mse": score(3 * video)},
+                "beside": beside,
+            },
         }
     }
 
@@ -74,12 +82,16 @@ def test_a_network_of_five_stands_beside_one_of_one_and_what_costs_nothing(tool)
     tool.put("single-depth-1", document(0.4, 0.1))
     first, second = (line for line in tool.estimation().splitlines() if "`depth.absrel`" in line)
     assert first.startswith(
-        "| depth from video | `depth.absrel` | 0 | 0.500 [0.400, 0.600] | not run | not run | 0.900 "
+        "| `depth \\| video` | `depth.absrel` | 0 | 0.500 [0.400, 0.600] | not run | not run | 0.900 "
     )
     assert "| 1 | 0.600 [0.500, 0.700] | 0.400 [0.300, 0.500] | not run |" in second
     assert "| 0.2000 [0.1000, 0.3000] | not run | not run |  | 0.8000 [0.7000, 0.9000] |  |" in tool.control()
     assert "| five maps, three tasks, seed 0 | 0.500 [0.400, 0.600] |" in tool.networks("joint", "neither")
     assert "| 0.4000 |" in tool.networks("joint"), "the mean over the maps that are asked"
+    # A network of one map has another name for what it generates together.
+    alone = {"query": "video, depth | text", "errors": {"depth.absrel": score(0.7)}, "beside": {}}
+    tool.put("together-depth-0", {"questions": {"joint": alone}})
+    assert "| 0.700 [0.600, 0.800] |" in tool.together()
 
 
 def test_losses_and_estimates_over_the_steps(tool) -> None:

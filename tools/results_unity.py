@@ -44,6 +44,7 @@ MEASURES = {  # modality: its measures, with digits
 FIRST = {n: each[-1] if n == "flow" else each[0] for n, each in MEASURES.items()}  # the one of each that tells most
 BESIDE = ("shuffled windows", "the recording")  # what stands beside how generated maps agree with generated pictures
 AGREE = ("flow.warp_explained", "depth.edge_agreement", "depth.edge_agreement_moving")
+ESTIMATE, CONTROL, TOGETHER = "{} | video", "video | {}, text", "video, {} | text"
 SPEEDS = ("joint", "single-depth", "estimate-depth", "rgb-only", "table")
 
 
@@ -107,12 +108,17 @@ def speeds() -> str:
     return said + "\n\n" + table(("row", "processor's seconds a step", "... a window, all questions"), rows)
 
 
-def cell(name: str, seed: int, question: str, measure: str, digits: int, series: str = "") -> str:
+def answered(document: dict, query: str) -> dict:
+    """What was found of a query; its question's name depends on what else the network is asked."""
+    return next((part for part in document["questions"].values() if part["query"] == query), {})
+
+
+def cell(name: str, seed: int, query: str, measure: str, digits: int, series: str = "") -> str:
     """What a row's network, or what stands beside it, scored in a question."""
     document = found(name, seed)
     if not document:
         return not_run(name)
-    part = document["questions"].get(question, {})
+    part = answered(document, query)
     return number((part.get("beside", {}).get(series, {}) if series else part.get("errors", {})).get(measure), digits)
 
 
@@ -121,27 +127,27 @@ def seeds(*names: str) -> tuple[int, ...]:
     return tuple(s for s in SEEDS if any(found(n, s) for n in names)) or SEEDS[:1]
 
 
-def asked(kind: str, question: str, measures: dict[str, tuple], beside: dict[str, str]) -> str:
+def asked(kind: str, query: str, measures: dict[str, tuple], beside: dict[str, str]) -> str:
     """One question of every map, by the network of all, of this map, and of this task; and what stands beside it."""
     rows = []
     for n in MAPS:
         mine = ("joint", f"single-{n}", f"{kind}-{n}")
         for measure, digits in measures[n]:
             for seed in seeds(*mine):
-                cells = [cell(name, seed, question.format(n), measure, digits) for name in mine]
+                cells = [cell(name, seed, query.format(n), measure, digits) for name in mine]
                 base = next((name for name in mine if found(name, seed)), "joint")
                 cells += [
-                    cell(base, seed, question.format(n), measure, digits, series.format(n)) if found(base, seed) else ""
+                    cell(base, seed, query.format(n), measure, digits, series.format(n)) if found(base, seed) else ""
                     for series in beside.values()
                 ]
-                rows.append(row(question.format(n), f"`{measure}`", seed, *cells))
+                rows.append(row(f"`{query.format(n)}`", f"`{measure}`", seed, *cells))
     head = ("question", "measure", "seed", "five maps, three tasks", "this map, three tasks", "this map, this task")
     return table((*head, *beside), rows)
 
 
 def estimation() -> str:
     beside = {"training mean": "mean {}", "nearest training frame": "nearest training frame", "zero flow": "zero flow"}
-    return asked("estimate", "{} from video", MEASURES, beside)
+    return asked("estimate", ESTIMATE, MEASURES, beside)
 
 
 def control() -> str:
@@ -151,13 +157,13 @@ def control() -> str:
         "mean picture": "mean video",
         "the present held": "copy last frame",
     }
-    return asked("control", "video from {}", measures, beside)
+    return asked("control", CONTROL, measures, beside)
 
 
 def together() -> str:
     measures = {n: (FIRST[n], ("video.mse", 4)) for n in MAPS}
     beside = {"training mean": "mean {}", "mean picture": "mean video", "another sentence": "shuffled inputs"}
-    return asked("together", "video and {}", measures, beside)
+    return asked("together", TOGETHER, measures, beside)
 
 
 def agreement() -> str:
@@ -170,7 +176,7 @@ def agreement() -> str:
                 rows.append(row(ROWS[name][0], seed, not_run(name), "", "", "", ""))
                 continue
             for label, part in probe["rows"].items():
-                for measure in AGREE if label.startswith("video and") else ():
+                for measure in AGREE if label == "joint" or label.startswith("video and") else ():
                     if measure in part["errors"]:
                         cells = [part["errors"][measure], *(part["beside"].get(s, {}).get(measure) for s in BESIDE)]
                         rows.append(row(ROWS[name][0], seed, label, f"`{measure}`", *map(number, cells)))
@@ -227,10 +233,10 @@ def learning() -> str:
     return curves(lines, 3)
 
 
-def averaged(document: dict, question: str) -> str:
+def averaged(document: dict, query: str) -> str:
     """The video's error in a question, mean over the maps that it is asked of."""
-    names = (question.format(n) for n in MAPS)
-    each = [e["video.mse"]["mean"] for q in names if (e := document["questions"].get(q, {}).get("errors"))]
+    parts = (answered(document, query.format(n)) for n in MAPS)
+    each = [part["errors"]["video.mse"]["mean"] for part in parts if part]
     return f"{sum(each) / len(each):.4f}" if each else ""
 
 
@@ -243,8 +249,8 @@ def networks(*names: str) -> str:
             if not document:
                 rows.append(row(title, not_run(name), *[""] * (len(MAPS) + 1)))
                 continue
-            cells = [cell(name, seed, f"{n} from video", *FIRST[n]) for n in MAPS]
-            rows.append(row(title, *cells, averaged(document, "video from {}"), averaged(document, "video and {}")))
+            cells = [cell(name, seed, ESTIMATE.format(n), *FIRST[n]) for n in MAPS]
+            rows.append(row(title, *cells, averaged(document, CONTROL), averaged(document, TOGETHER)))
     head = [f"`{FIRST[n][0]}` from video" for n in MAPS]
     return table(("network", *head, "`video.mse` from a map", "`video.mse` with a map"), rows)
 
