@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,17 @@ class Columns:
         return self._recent.get((str(path), key, shape), read)
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A parquet file; ValueError naming it where it is damaged, unfinished or lacks a column."""
+def read_table(path: Path, columns: Sequence[str] | Callable[[str], bool] | None = None) -> pa.Table:
+    """A parquet file: these columns, those whose name passes, or all; ValueError naming it where it is damaged,
+    unfinished or lacks a column."""
     try:
         with pq.ParquetFile(path) as file:
-            absent = [c for c in columns or () if c not in file.schema_arrow.names]
+            names = file.schema_arrow.names  # made anew at each look
+            wanted = list(filter(columns, names)) if callable(columns) else None if columns is None else list(columns)
+            absent = [c for c in wanted or () if c not in names]
             if absent:
-                raise ValueError(f"it has no column {absent[0]!r}; possible: {', '.join(file.schema_arrow.names)}")
-            return file.read(columns=None if columns is None else list(columns))
+                raise ValueError(f"it has no column {absent[0]!r}; possible: {', '.join(names)}")
+            return file.read(columns=wanted)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 

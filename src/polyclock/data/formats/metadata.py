@@ -11,7 +11,7 @@ from typing import Any
 
 from ..source import Episode, load_json, load_jsonl, rational, spans
 from ..templates import fill
-from .columns import read_table, schema_of
+from .columns import read_table
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ def _places_v3(meta: Metadata) -> list[Place]:
 
 
 def _rows(file: Path) -> list[dict]:
-    names = schema_of(file).names
-    return read_table(file, [n for n in names if not n.startswith("stats/")]).to_pylist()
+    return read_table(file, lambda name: not name.startswith("stats/")).to_pylist()
 
 
 def _place_v3(meta: Metadata, row: dict, file: Path) -> Place:
