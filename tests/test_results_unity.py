@@ -76,6 +76,15 @@ def test_hours_are_those_of_two_free_cores(tool) -> None:
     assert "3600 steps and 60 windows" in tool.speeds()
 
 
+def test_speed_is_what_is_left_of_long_and_short_runs(tool, tmp_path: Path) -> None:
+    for name in tool.SPEEDS:
+        for what, user in (("5", 10.0), ("35", 40.0), ("asked-2", 7.0), ("asked-6", 27.0)):
+            (tmp_path / f"speed-{name}-{what}.times").write_text(f"a line of torchrun\n{user} 1.5\n")
+    found = tool.measured(tmp_path)
+    assert found["rows"]["joint"] == {"cpu_seconds_a_step": 1.0, "cpu_seconds_a_window": 5.0}
+    assert set(found["rows"]) == {kind for _, kind in tool.ROWS.values()}
+
+
 def test_a_network_of_five_stands_beside_one_of_one_and_what_costs_nothing(tool) -> None:
     tool.put("joint-0", document(0.5, 0.2))
     tool.put("joint-1", document(0.6, 0.2))
