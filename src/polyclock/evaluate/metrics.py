@@ -57,10 +57,10 @@ def ssim(predicted: Tensor, true: Tensor) -> Tensor:
     kernel = min(KERNEL, (min(true.shape[2:4]) - 1) // 2 * 2 + 1)
     place = torch.arange(kernel, dtype=torch.float64, device=true.device) - kernel // 2
     weight = torch.exp(-((place / SIGMA) ** 2) / 2) if kernel == KERNEL else torch.ones_like(place)
-    weight = (weight / weight.sum()).tolist()
+    weights: list[float] = (weight / weight.sum()).tolist()
     # float64 keeps variances of flat regions from going negative.
     x, y = (v.movedim(-1, 2).double() / 255 for v in (predicted, true))
-    x_mean, y_mean, x_square, y_square, product = (_blurred(v, weight) for v in (x, y, x * x, y * y, x * y))
+    x_mean, y_mean, x_square, y_square, product = (_blurred(v, weights) for v in (x, y, x * x, y * y, x * y))
     spread = (x_square - x_mean**2).clamp_min(0) + (y_square - y_mean**2).clamp_min(0)
     alike = 2 * (product - x_mean * y_mean)
     small, smaller = 0.03**2, 0.01**2
@@ -68,15 +68,15 @@ def ssim(predicted: Tensor, true: Tensor) -> Tensor:
     return (each / ((x_mean**2 + y_mean**2 + smaller) * (spread + small))).flatten(1).mean(1)
 
 
-def _blurred(x: Tensor, weight: Sequence[float]) -> Tensor:
+def _blurred(x: Tensor, weights: Sequence[float]) -> Tensor:
     """(..., H, W) -> its mean in a window around each pixel, by the same weights along both axes, one at a time."""
-    reach = len(weight) // 2
+    reach = len(weights) // 2
     if reach:
         x = F.pad(x.flatten(0, -4), (reach,) * 4, mode="reflect").unflatten(0, x.shape[:-3])
     for axis in (-1, -2):
         length = x.shape[axis] - 2 * reach
-        out = weight[0] * x.narrow(axis, 0, length)
-        for i, w in enumerate(weight[1:], 1):
+        out = weights[0] * x.narrow(axis, 0, length)
+        for i, w in enumerate(weights[1:], 1):
             out.add_(x.narrow(axis, i, length), alpha=w)
         x = out
     return x
