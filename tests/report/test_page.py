@@ -175,6 +175,8 @@ def test_recipes_are_written_in_short() -> None:
     codec = {"is": "Quantile", "q": [0.01, 0.99], "clip": None, "low": {"tensor": "a"}}
     assert brief(codec) == "Quantile(q=[0.01, 0.99], low=fitted)"
     assert brief({"map": {"a": {"is": "Linear"}}}) == "{a: Linear()}"
+    drawn = {"is": "DepthColor", "map": "spectral", "set": 1, "tensor": 2.0}  # fields of a part may have any name
+    assert brief(drawn) == "DepthColor(map=spectral, set=1, tensor=2)"
     assert (brief(None), brief([]), brief(True), brief(1e-4)) == ("none", "none", "True", "0.0001")
 
 

@@ -169,12 +169,13 @@ def ledger(folder: Path) -> list[Plain]:
 
 def brief(value: Any) -> str:
     """Plain data of a recipe in one line: `Quantile(q=[0.01, 0.99])`; what is empty is left out."""
-    if isinstance(value, dict) and "tensor" in value:
-        return "fitted"
-    if isinstance(value, dict) and "set" in value:
-        return brief(value["set"])
-    if isinstance(value, dict) and "map" in value:
-        return "{" + ", ".join(f"{k}: {brief(v)}" for k, v in value["map"].items()) + "}"
+    if isinstance(value, dict) and "is" not in value:  # a part has fields of any name, a bare value one of these
+        if "tensor" in value:
+            return "fitted"
+        if "set" in value:
+            return brief(value["set"])
+        if "map" in value:
+            return "{" + ", ".join(f"{k}: {brief(v)}" for k, v in value["map"].items()) + "}"
     if isinstance(value, dict):
         inner = ", ".join(f"{k}={brief(v)}" for k, v in value.items() if k != "is" and v not in (None, "", [], {}))
         return f"{value.get('is', '')}({inner})"
