@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from moving_clips import shifting
+
+from polyclock.experts.expert import settings
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow  # importing transformers alone takes seconds
@@ -152,6 +155,15 @@ def test_features_are_the_patch_tokens(weights: Path, kind: str) -> None:
     first = 1 + (4 if "Registers" in kind else 0)
     assert np.abs(found.reshape(3, 12, 16) - tokens[:, first:].numpy()).max() < 1e-5
     assert Dino(weights=expert.weights)(shifting(1, (0, 0), (45, 61))).shape == (1, 3, 4, 16)
+    with torch.no_grad():
+        inner = model(pixel_values=x, output_hidden_states=True).hidden_states[1][:, first:]
+        for norm, wanted in ((False, inner), (True, model.layernorm(inner))):
+            told = replace(expert, layer=1, norm=norm)(clip).reshape(3, 12, 16)
+            assert np.abs(told - wanted.numpy()).max() < 1e-5 < np.abs(told - found.reshape(3, 12, 16)).max()
+    with pytest.raises(ValueError, match=f"layer=9 of DINOv2 with {SMALL['num_hidden_layers']}; possible: 0 to"):
+        replace(expert, layer=9)(clip)
+    # What was made before these settings came keeps its name.
+    assert "layer" not in settings(expert) and settings(replace(expert, layer=1))["layer"] == 1
     with pytest.raises(ValueError, match="multiples of its patch, 14"):
         Dino(weights=expert.weights, size=(40, 56))(clip)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data import dense
 
 RUNNING = ("device", "batch")  # fields that change how fast the answer comes, not what it is
+LATER = {"later": True}  # of a field that came later: at its default it is left out, so that fingerprints stay
 FEATURES = "features"  # a map of C numbers on a coarser grid, (T, h, w, C): what no dense kind of `data.dense` is
 
 
@@ -63,8 +64,10 @@ class Filter(Protocol):
 
 def settings(expert: Any) -> dict[str, Any]:
     """The settings that an expert's answer depends on, as plain data; what is fitted to data stands in files."""
-    fields = [f.name for f in dataclasses.fields(expert) if f.name not in RUNNING]
-    values = {name: getattr(expert, name) for name in fields}
+    values = {f.name: getattr(expert, f.name) for f in dataclasses.fields(expert) if f.name not in RUNNING}
+    for f in dataclasses.fields(expert):
+        if f.metadata.get("later") and values[f.name] == f.default:
+            del values[f.name]
     parts = {n: {"is": type(v).__name__} | settings(v) for n, v in values.items() if dataclasses.is_dataclass(v)}
     return {n: parts.get(n, v) for n, v in values.items() if n in parts or not (callable(v) or isinstance(v, Tensor))}
 
