@@ -68,6 +68,15 @@ def test_hours_are_those_of_two_free_cores(tool) -> None:
     assert "seconds of 3600 steps" in tool.speeds() and "and 50 episodes of each task" in tool.speeds()
 
 
+def test_a_row_whose_steps_are_of_two_kinds_costs_their_weighted_mean(tool) -> None:
+    kinds = ("uwm", "diffusion_policy", "pad", "gr1", "context")
+    systems = dict.fromkeys(kinds, SPEED) | {"diffusion_policy": SPEED | {"cpu_seconds_a_step": 1.0}}
+    tool.put("speed", {"systems": systems})
+    assert tool.hours("alone") == pytest.approx(0.5 * (0.7 * 2.0 + 0.3 * 1.0) + 250 * 10 / 2 / 3600)
+    script = (ROOT / "runs" / "uwm.sh").read_text()
+    assert f"--alone {tool.MIXED['alone']['diffusion_policy']}" in script and sum(tool.MIXED["alone"].values()) == 1
+
+
 def test_hours_follow_what_the_script_would_do_now(tool) -> None:
     script = (ROOT / "runs" / "uwm.sh").read_text()
     changed, places = re.subn(r"STEPS:-\d+", "STEPS:-7200", script)
@@ -111,10 +120,60 @@ def test_what_was_found_stands_beside_what_it_is_compared_with(tool) -> None:
     asked = {"policy": {"errors": {"action.error": error}, "beside": {"mean action": {"action.error": error}}}}
     tool.put("diffusion_policy-0", {"questions": asked})
     tool.put("uwm-0.tracking", rollout(7))
+    tool.put("uwm-0.goal", rollout(3))
     tool.put("uwm-0", {"questions": asked})
     text = tool.questions()
-    assert "| Diffusion Policy, seed 0 | 0.500 [0.400, 0.600] | not asked |" in text and "| 35/250 |" in text
-    assert "| mean action | 0.500 [0.400, 0.600] |" in text
+    assert "| Diffusion Policy, seed 0 | 0.500 [0.400, 0.600] | not asked |" in text and "| 35/250 | 15/250 |" in text
+    assert "| mean action (windows of `uwm-0`, `diffusion_policy-0`) | 0.500 [0.400, 0.600] |" in text
+    width = text.splitlines()[0].count("|")
+    assert all(line.count("|") == width for line in text.splitlines())
+
+
+def test_a_yardstick_stands_beside_those_whose_windows_it_was_asked_about(tool) -> None:
+    def document(mean: float, *questions: str) -> dict:
+        error = {"action.error": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}
+        return {"questions": {q: {"errors": error, "beside": {"mean action": error}} for q in questions}}
+
+    tool.put("uwm-0", document(0.848, "policy", "joint"))
+    tool.put("diffusion_policy-0", document(0.846, "policy"))
+    tool.put("pad-0", document(0.848, "joint"))
+    lines = [line for line in tool.questions().splitlines() if line.startswith("| mean action")]
+    one = "| mean action (windows of `uwm-0`, `pad-0`) | 0.848 [0.748, 0.948] |  | 0.848 [0.748, 0.948] |"
+    other = "| mean action (windows of `diffusion_policy-0`) | 0.846 [0.746, 0.946] |  |  |"
+    assert len(lines) == 2 and lines[0].startswith(one) and lines[1].startswith(other)
+
+
+def test_acting_without_tokens_for_the_future_is_compared_where_both_acted(tool) -> None:
+    tool.put("alone-0.rollout", rollout(40))  # made before the row that it is compared with
+    tool.put("uwm-0.bare", rollout(30, "uwm"))
+    first, second = tool.without_video().splitlines()[2:]
+    assert first.endswith("| 0.80 [0.10, 0.90] | not compared |  |")
+    assert second.endswith("| +0.20 [+0.05, +0.35] to `uwm`, p = 0.03 | yes |")
+
+
+def test_what_kept_targets_differ_by_and_latencies_are_drawn_from_their_numbers(tool) -> None:
+    folder = tool.tables.ROOT / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    clock = {"ratio": 7.0, "low": 6.0, "high": 8.0, "seconds": {}}
+    one = {"wall": clock, "processor": clock, "largest_difference": 1e-5}
+    about = {"command": "python benchmarks/NAME.py", "rounds": 9, "machine": {"threads": 1}, "size": {"batch": 4}}
+    train = {"encoding": one, "ahead": one, "parts": {"theirs": {"network": 0.5}}}
+    for name, results in (("uwm", {"policy": one}), ("uwm_train", {"train": train})):
+        (folder / f"{name}.json").write_text(json.dumps(about | {"results": results}))
+    assert "kept ahead" not in tool.call()
+    near = {"grid crop": 0.176, "grid crop, by cells from its border": {"0": 0.3, "4": 0.095}, "float16": 0.0002}
+    (folder / "latents.json").write_text(json.dumps(about | {"weights": "random", "results": near}))
+    text = tool.call()
+    assert "autoencoder: random" in text and "those of the whole picture | 0.176 |" in text
+    assert "at the crop's border | 0.300 |" in text and "| kept as float16 | 0.0002 |" in text
+    assert tool.latency() == "not run: needs a CUDA GPU, 5 minutes"
+    ran = {"p50_ms": 9.5, "p95_ms": 9.9, "largest_difference": 0.0, "weights_read_bytes": 4e9, "share_of_bound": 0.12}
+    document = {"command": "python benchmarks/latency.py --device cuda", "machine": {"device": "a GPU"}, "calls": 200}
+    document |= {"steps": 10, "bandwidth_gb_s": 3000.0, "variants": {"fp32": ran, "bf16": {"not run": "no compiler"}}}
+    (folder / "latency.json").write_text(json.dumps(document))
+    text = tool.latency()
+    assert "| fp32 | 9.50 | 9.90 | 0.0e+00 | 4000 | 12 % |" in text and "| bf16 | not run: no compiler |" in text
+    assert "200 calls at batch 1, 10 steps" in text and "moves 3000 GB/s" in text
 
 
 def test_the_script_knows_the_rows_of_the_tables(tool, tmp_path: Path) -> None:

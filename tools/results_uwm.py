@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import tables
+from results_calls import call, latency
 from tables import load, number, row, table
 
 TASKS = ("drawer-close", "drawer-open", "window-open", "button-press-topdown", "handle-press")
 SEEDS = {"uwm": 2, "diffusion_policy": 2, "pad": 2, "gr1": 2}  # the others: one
-ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have
+ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have (in acting, where steps are `MIXED`)
     "uwm": ("UWM", "uwm"),
     "diffusion_policy": ("Diffusion Policy", "diffusion_policy"),
     "pad": ("PAD", "pad"),
@@ -41,6 +42,7 @@ ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have
     "finetuned": ("drawer-open from 20 episodes, after the other four tasks", "uwm"),
 }
 SYSTEMS = ("uwm", "diffusion_policy", "pad", "gr1")
+MIXED = {"alone": {"uwm": 0.7, "diffusion_policy": 0.3}}  # shares of a row's steps, where these have not one speed
 ASKED = (  # question, measure, digits: the columns of the table of questions
     ("policy", "action.error", 3),
     ("inverse", "action.error", 3),
@@ -70,10 +72,11 @@ def hours(name: str, training: bool = True) -> float | None:
     speed = load("runs/results/uwm-speed.json")
     if not speed:
         return None
-    mine = speed["systems"][ROWS[name][1]]
+    systems, kind = speed["systems"], ROWS[name][1]
+    step = sum(part * systems[of]["cpu_seconds_a_step"] for of, part in MIXED.get(name, {kind: 1.0}).items())
     tasks = {"pretrained": 0, "scratch": 1, "finetuned": 1}.get(name, len(TASKS))
-    acting = planned("EPISODES") * tasks * mine["seconds_an_episode"] / 2
-    learning = planned("STEPS") * mine["cpu_seconds_a_step"] / 2 if training else 0.0
+    acting = planned("EPISODES") * tasks * systems[kind]["seconds_an_episode"] / 2
+    learning = planned("STEPS") * step / 2 if training else 0.0
     return (learning + acting) / 3600
 
 
@@ -174,10 +177,11 @@ def without_video() -> str:
     rows = []
     for name, kind, words in (("alone", "rollout", ""), ("uwm", "bare", ", asked without tokens for the video")):
         document = found(name, 0, kind)
-        cells = ("not run", "", "")
+        cells = (not_run(name) if kind == "rollout" else "not run", "", "")
         if document:
-            pair = document["against"]
-            cells = (share(document), against(document), "yes" if pair["low"] > -0.1 else "no")
+            least = (document.get("against") or {}).get("low")
+            sure = "" if least is None else "yes" if least > -0.1 else "no"
+            cells = (share(document), against(document) or "not compared", sure)
         rows.append(row(ROWS[name][0] + words, *cells))
     return table(("who acts", "mean over tasks", "minus UWM", "surely less than 10 points worse"), rows)
 
@@ -193,25 +197,47 @@ def planning() -> str:
 
 def questions() -> str:
     """What every system answers about episodes that it has not seen."""
-    rows, beside = [], {}
+    rows, groups = [], {}
     for name in (*SYSTEMS, "shared"):
         for seed in range(SEEDS.get(name, 1)):
-            document, tracked = found(name, seed), found(name, seed, "tracking")
-            title = f"{ROWS[name][0]}, seed {seed}"
+            document, title = found(name, seed), f"{ROWS[name][0]}, seed {seed}"
             if not document:
-                rows.append(row(title, not_run(name), *[""] * len(ASKED)))
+                rows.append(row(title, not_run(name), *[""] * (len(ASKED) + 1)))
                 continue
             asked = document["questions"]
             cells = [number(asked.get(q, {}).get("errors", {}).get(m), digits) or "not asked" for q, m, digits in ASKED]
-            solved = f"{tracked['successes']}/{tracked['episodes']}" if tracked else ""
-            rows.append(row(title, *cells, solved))
-            for question, measure, digits in ASKED:
-                for series, errors in asked.get(question, {}).get("beside", {}).items():
-                    if measure in errors and "shuffled" not in series:
-                        beside.setdefault(series, {})[question, measure] = number(errors[measure], digits)
-    rows += [row(s, *(cells.get((q, m), "") for q, m, _ in ASKED), "") for s, cells in beside.items()]
+            ways = (found(name, seed, kind) for kind in ("tracking", "goal"))
+            rows.append(row(title, *cells, *(f"{w['successes']}/{w['episodes']}" if w else "" for w in ways)))
+            for series, errors in yardsticks(asked).items():
+                together(groups.setdefault(series, []), errors, f"`{name}-{seed}`")
+    for series, lines in groups.items():
+        for errors, whose in lines:
+            cells = (errors.get((q, m), "") for q, m, _ in ASKED)
+            rows.append(row(f"{series} (windows of {', '.join(whose)})", *cells, "", ""))
     words = {"action.error": "action error", "video.psnr": "PSNR, dB", "video.mse_moving": "MSE where it moves"}
-    return table(("who answers", *(f"{q}: {words[m]}" for q, m, _ in ASKED), "tracking an expert"), rows)
+    asks = (f"{q}: {words[m]}" for q, m, _ in ASKED)
+    return table(("who answers", *asks, "tracking an expert", "towards a picture of the goal"), rows)
+
+
+def yardsticks(asked: dict) -> dict[str, dict]:
+    """What one document says of answers that cost nothing: series -> (question, measure) -> number."""
+    out: dict[str, dict] = {}
+    for question, measure, digits in ASKED:
+        for series, errors in asked.get(question, {}).get("beside", {}).items():
+            if measure in errors and "shuffled" not in series:
+                out.setdefault(series, {})[question, measure] = number(errors[measure], digits)
+    return out
+
+
+def together(groups: list[tuple[dict, list[str]]], errors: dict, whose: str) -> None:
+    """Documents that say the same of a yardstick share a line: those whose windows are others have one of their own."""
+    for known, rows in groups:
+        both = known.keys() & errors.keys()
+        if both and all(known[k] == errors[k] for k in both):
+            known.update(errors)
+            rows.append(whose)
+            return
+    groups.append((dict(errors), [whose]))
 
 
 def horizon() -> str:
@@ -253,84 +279,13 @@ def others() -> str:
     return table(("experiment", "what it needs", ""), rows)
 
 
-def call() -> str:
-    """One policy call, one training step and fewer steps of a solver beside the authors' code."""
-    document = load("benchmarks/results/uwm.json")
-    if not document:
-        return "not run"
-    found = document["results"]["policy"]
-    head = ("a policy call: ten steps, published size, batch 1", "theirs / ours, wall", "processor", "difference")
-    line = row("features of what stands beside the times once a call; of the last block only what is wanted",
-               *ratios(found), f"{found['largest_difference']:.1e}")  # fmt: skip
-    more = (*call_without_video(), *training_step(), *solver_calls())
-    return "\n\n".join([said(document), table(head, [line]), *more])
-
-
-def said(document: dict) -> str:
-    """How both sides were run."""
-    threads = document["machine"]["threads"]
-    many = "s" if threads > 1 else ""
-    return f"`{document['command']}`: {document['rounds']} rounds, taking turns, {threads} thread{many}."
-
-
-def ratios(found: dict) -> list[str]:
-    """Theirs / ours by the wall and of the processor, with intervals."""
-    both = (found[clock] for clock in ("wall", "processor"))
-    return [f"{c['ratio']:.2f}x" + ("" if c["low"] is None else f" [{c['low']:.2f}, {c['high']:.2f}]") for c in both]
-
-
-def call_without_video() -> list[str]:
-    """A policy call without tokens for the future; nothing where it was not run."""
-    document = load("benchmarks/results/uwm_bare.json")
-    if not document:
-        return []
-    found = document["results"]["bare"]
-    names = {"full": "theirs / ours with them", "bare": "theirs / ours without", "saved": "ours with / without"}
-    lines = [row(text, *ratios(found[name])) for name, text in names.items()]
-    tokens, spent = found["tokens"], found["bare"]["wall"]["seconds"]
-    head = ("a policy call without tokens for the future", "wall", "processor")
-    facts = (
-        f"The same question with and without tokens for the future, of a law that trains both: {tokens['full']} and "
-        f"{tokens['bare']} tokens, {spent['theirs']:.2f} s a call of theirs and {spent['bare']:.2f} s of ours without."
-    )
-    return [f"{said(document)} {facts}", table(head, lines)]
-
-
-def training_step() -> list[str]:
-    """One step of either side, and where its time goes; nothing where it was not run."""
-    document = load("benchmarks/results/uwm_train.json")
-    if not document:
-        return []
-    found, batch = document["results"]["train"], document["size"]["batch"]
-    names = {
-        "encoding": "the autoencoder in every step, as theirs; AdamW fused",
-        "ahead": "its posterior encoded ahead, 8 looks; AdamW fused",
-    }
-    lines = [row(text, *ratios(found[name])) for name, text in names.items()]
-    head = (f"a training step of {batch} samples, published size", "theirs / ours, wall", "processor")
-    parts = found["parts"]
-    columns = list(dict.fromkeys(part for side in parts.values() for part in side))
-    seconds = [row(side, *(f"{parts[side].get(c, 0.0):.2f}" for c in columns)) for side in parts]
-    return [said(document), table(head, lines), table(("seconds of it", *columns), seconds)]
-
-
-def solver_calls() -> list[str]:
-    """Policy calls in fewer steps; nothing where they were not run."""
-    document = load("benchmarks/results/uwm_solvers.json")
-    if not document:
-        return []
-    found = document["results"]["solvers"]
-    rows = [row(name, *ratios(one), f"{one['wall']['seconds'][name]:.3f}") for name, one in found.items()]
-    head = ("our policy call by", "their ten steps / it, wall", "processor", "seconds")
-    return [said(document), table(head, rows)]
-
-
 def parts() -> dict[str, str]:
     """Every generated part, by its mark."""
     return {
         "uwm-ledger": ledger(),
         "uwm-speed": speeds(),
         "uwm-call": call(),
+        "uwm-latency": latency(),
         "uwm-systems": success(*SYSTEMS),
         "uwm-questions": questions(),
         "uwm-horizon": horizon(),
