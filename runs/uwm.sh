@@ -41,7 +41,7 @@ shared current
 labelled25 labelled25_video labelled25_people
 flow_ends flow_bare ddpm_ends ddpm_bare
 registers0
-alone
+alone crops
 context demos50 demos200 scratch pretrained finetuned
 ROWS
 }
@@ -73,6 +73,7 @@ describe() {
     ddpm_bare) flags+=(--asked 0 --path ddpm --ends 0) rival=ddpm_ends ;;
     registers0) flags+=(--registers 0) ;;
     alone) flags+=(--alone 0.3) ;;
+    crops) flags+=(--looks 8) ;; # what can be encoded ahead and kept; the others' crops are free
     context) flags=("${robot[@]}" "${film[@]}" --history 1 --given context --seed "$2") ;;
     demos50) from="$data/training?episodes=0-49" ;;
     demos200) from="$data/training?episodes=0-199" ;;

@@ -39,7 +39,7 @@ OPTIONS = [
     ({"alone": 0.6}, ("action | -video, text", "video | action, text")),
     ({"given": "tokens", "still": True, "spread": 0.5}, ("action | text",)),
     ({"given": "context", "registers": 0}, ("action | text",)),
-    ({"margin": 4, "jitter": True}, ("action | text", "action | video, text")),
+    ({"margin": 4, "jitter": True, "looks": 2}, ("action | text", "action | video, text")),
     ({"optional": True}, ("action | state, text", "action | text", "video | action, state, text")),
 ]
 
@@ -225,6 +225,21 @@ def test_pictures_of_one_camera_are_cropped_alike_and_each_sample_anew() -> None
         assert torch.allclose(video, video[:, :1].expand_as(video)), "all frames of a sample alike"
         assert len({tuple(v.flatten().tolist()) for v in video[:, 0]}) == places
     assert not uwm(**SMALL).views
+
+
+def test_crops_of_a_fixed_set_are_few_and_the_same_in_every_step() -> None:
+    def corners(**more) -> set[tuple[int, int]]:
+        recipe = fitted(uwm, margin=8, **more)
+        (view,) = recipe.views
+        shown, found = torch.zeros(64, 1, 24, 24, 3, dtype=torch.uint8), set()
+        for step in range(4):
+            look = view.draw(Dice(0, step, range(64)), shown)
+            found |= set(zip(look.top.tolist(), look.left.tolist(), strict=True))
+        return found
+
+    assert len(corners(looks=3)) == 3 and len(corners()) > 60, "81 are possible"
+    with pytest.raises(ValueError, match="looks=3 has no effect without margin or jitter"):
+        uwm(**SMALL, looks=3)
 
 
 @pytest.mark.parametrize(

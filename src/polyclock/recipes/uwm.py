@@ -9,7 +9,7 @@ Command    polyclock train uwm --data DATASET --out RUN
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -60,6 +60,7 @@ def uwm(
     weight: float = 1.0,  # of the video's loss
     margin: int = 0,  # pixels by which pictures are larger than `image` before a random crop in training
     jitter: bool = False,  # colours change in training
+    looks: int | None = None,  # crops and colours that training draws from, always the same ones; None: any
     seed: int = 0,
 ) -> Recipe:
     """Actions (horizon, A) and future frames (future, image, image, 3) as two streams side by side.
@@ -91,20 +92,19 @@ def uwm(
             conditions[eye] = pictures(camera, image, history, action_rate, picture_encoder(tiny, given), given)
         if target == "future":
             conditions[now] = present(camera, image, patch, action_rate, name, relative)
-        views += look([n for n in (eye, now, name) if n in conditions or n in modalities], image, margin, jitter)
+        seen = [n for n in (eye, now, name) if n in conditions or n in modalities]
+        views += look(seen, image, margin, jitter, looks)
     modalities["action"] = Modality(
         key=action, shape=(horizon, None), patch=(1,), rate=action_rate, path=action_path(path), codec=Quantile()
     )
     conditions |= words(state, optional, action_rate, text, given, tiny)
-    named = [n for n in conditions if not conditions[n].required]
-    density: Density = Places(TABLE) if path == "ddpm" else Uniform()
     streams = (Stream(n, place=still) for n in names.values() if n in modalities)
     return Recipe(
         name="uwm",
         modalities=modalities,
         conditions=conditions,
         layout=Layout(Stream("action"), *streams),
-        law=law(density, times, ends, asked, spans, alone, target != "none", named),
+        law=law(density(path), times, ends, asked, spans, alone, target != "none", conditions),
         modulation=JointLocal() if spans else Joint(),
         backbone=DiT(size=size),
         registers=registers,
@@ -145,12 +145,14 @@ def present(camera: str, image: int, patch: int, rate: float, stream: str, near:
     return replace(joined, codec=Pixels()) if near else joined
 
 
-def look(names: Sequence[str], image: int, margin: int, jitter: bool) -> list[View]:
-    """How one camera is looked at: alike under all its names, anew for every sample."""
+def look(names: Sequence[str], image: int, margin: int, jitter: bool, looks: int | None) -> list[View]:
+    """How one camera is looked at: alike under all its names, anew for every sample, by one of `looks` if so many."""
+    if looks and not (margin or jitter):
+        raise ValueError(f"looks={looks} has no effect without margin or jitter: pictures are looked at in one way")
     if not names or not (margin or jitter):
         return []
-    whole = (image + margin, image + margin)
-    return [View(of=tuple(names), size=whole, crop=(image, image), jitter=Jitter() if jitter else None)]
+    whole, colours = (image + margin, image + margin), Jitter() if jitter else None
+    return [View(of=tuple(names), size=whole, crop=(image, image), jitter=colours, fixed=looks)]
 
 
 def words(state: str | None, optional: bool, rate: float, text: bool, given: Given, tiny: bool) -> dict[str, Condition]:
@@ -174,6 +176,11 @@ def words(state: str | None, optional: bool, rate: float, text: bool, given: Giv
     return conditions
 
 
+def density(path: Which) -> Density:
+    """Of times: all alike, or all places of the table."""
+    return Places(TABLE) if path == "ddpm" else Uniform()
+
+
 def law(
     density: Density,
     times: str,
@@ -182,11 +189,11 @@ def law(
     spans: float,
     alone: float,
     video: bool,
-    named: Iterable[str],
+    conditions: Mapping[str, Condition],
 ) -> Law:
     """Independent times, and with probability `asked` the very times of policy, forward, inverse or video.
 
-    A condition that a question does not name is null in it: `named` are those that every question has to name.
+    A condition that a question does not name is null in it, so every question names those that are not required.
     """
     for name, share in (("asked", asked), ("spans", spans), ("alone", alone), ("asked + spans", asked + spans)):
         if not 0 <= share < 1:
@@ -195,6 +202,8 @@ def law(
         raise ValueError("spans needs times='independent', and alone that and a video to be left out")
     if times == "shared":
         return Shared(density)
+
+    named = [n for n, c in conditions.items() if not c.required]
 
     def task(wanted: str, *given: str) -> Task:
         return Task(f"{wanted} | {', '.join([*filter(None, given), *named])}".strip(), density)
