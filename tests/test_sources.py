@@ -16,8 +16,11 @@ from polyclock.layout import Layout, Stream
 from polyclock.modality import NULLS, Condition
 from polyclock.model import WorldModel
 from polyclock.nn.modulation import Local
+from polyclock.path import Discrete
+from polyclock.query import Query
+from polyclock.schedulers import walk
 from polyclock.solver import Euler, Heun, Solver
-from polyclock.timesteps import Shared
+from polyclock.timesteps import Fixed, Shared
 from worlds import MODALITIES, VIDEO, awake, recipe
 
 SOURCES = ("flow", "semantics", "geometry")
@@ -262,3 +265,44 @@ def test_a_withheld_value_that_stays_the_same_looks_as_ever(fill: str, monkeypat
         sample(model, "action | video, depth, text", **how)["action"], fast, atol=1e-5, rtol=1e-4
     )
     assert not torch.allclose(fast, plain, atol=1e-3)
+
+
+# The solver's times, towards noise.
+
+
+def test_shifted_times_of_every_solver(model: WorldModel) -> None:
+    """3 t / (1 + 2 t), as the published pipelines walk pictures of 480 px; all channels on one clock."""
+    pytest.importorskip("diffusers")
+    roles = Query.parse(QUERY).roles(model.modalities, model.conditions)
+    even = torch.linspace(1, 0, 9)
+    for solver in ("euler", "heun"):
+        rows = walk(solver, 8, model, QUERY, 3.0)["schedule"].rows(roles, model.modalities)
+        for name in model.modalities:
+            found = torch.stack([row[name][0] for row in rows])
+            torch.testing.assert_close(found, 3 * even / (1 + 2 * even))
+    for solver in ("dpm++", "unipc"):
+        plain, pushed = (
+            torch.stack(
+                [
+                    row["video"][0]
+                    for row in walk(solver, 8, model, QUERY, shift)["solver"].rows(roles, model.modalities)
+                ]
+            )
+            for shift in (1.0, 3.0)
+        )
+        torch.testing.assert_close(pushed, 3 * plain / (1 + 2 * plain), atol=2e-3, rtol=0)
+    assert set(walk("euler", 8, model, QUERY)) == {"steps", "solver"}
+    plain, pushed = (
+        sample(model, QUERY, text=TEXT, decode=False, **walk("euler", 3, model, QUERY, s)) for s in (1.0, 3.0)
+    )
+    assert not same(plain, pushed, 0.01)
+
+
+def test_times_that_cannot_be_shifted(model: WorldModel) -> None:
+    with pytest.raises(ValueError, match=r"shift=0\.0 of the solver's times; above 0 is possible"):
+        walk("euler", 3, model, QUERY, 0.0)
+    table = {"video": replace(VIDEO, path=Discrete())}
+    with pytest.raises(ValueError, match="shift=3 of the solver's times: the times of 'video' are those of a table"):
+        walk("euler", 3, recipe(modalities=table).build(), "video |", 3.0)
+    with pytest.raises(ValueError, match="this model answers in one step; possible: 1"):
+        walk("euler", None, recipe(law=Fixed(1.0)).build(), "video |", 3.0)

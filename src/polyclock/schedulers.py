@@ -14,7 +14,7 @@ from .modality import Modality, spread
 from .model import WorldModel
 from .path import Discrete, Linear, Path
 from .query import Query, Role, Roles
-from .schedule import Row, assemble, check_steps
+from .schedule import Row, Together, assemble, check_steps
 from .solver import Euler, Heun, Solver, usual_steps
 
 PREDICTS = {"epsilon": "noise", "sample": "data", "flow_prediction": "velocity"}
@@ -23,20 +23,26 @@ THEIRS = {"dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepSchedu
 SOLVERS = (*OURS, *THEIRS)
 
 
-def walk(solver: str, steps: int | None, model: WorldModel, query: str | Query) -> dict[str, Any]:
-    """The arguments of `sample` that walk a query in `steps` of a named solver: steps and solver.
+def walk(solver: str, steps: int | None, model: WorldModel, query: str | Query, shift: float = 1.0) -> dict[str, Any]:
+    """The arguments of `sample` that walk a query in `steps` of a named solver: steps, or a schedule, and solver.
 
     euler  one evaluation a step: Euler on a straight path, DDIM on a variance-preserving one
     heun   two evaluations a step (Karras et al. 2022)
     dpm++  DPM-Solver++ of second order (Lu et al. 2022), through diffusers: one evaluation a step
     unipc  UniPC of second order (Zhao et al. 2023), through diffusers: one evaluation a step
 
-    Errors: an unknown name; those of `Diffusers` for the last two.
+    `shift` pushes the times of all towards noise: s t / (1 + (s - 1) t). Errors: an unknown name; a shift where the
+    times are those of a table, or one alone; those of `Diffusers` for the last two.
     """
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
+    if shift != 1.0:
+        _check_shift(shift, model)
     if solver in OURS:
-        return {"steps": steps, "solver": OURS[solver]()}
+        if shift == 1.0:
+            return {"steps": steps, "solver": OURS[solver]()}
+        even = Together(steps=steps or usual_steps(model), shift=dict.fromkeys(model.modalities, shift))
+        return {"steps": None, "schedule": even, "solver": OURS[solver]()}
     if usual_steps(model) == 1:
         raise ValueError(f"this model answers in one step, which leaves nothing for {solver} to do; solver: euler")
     try:
@@ -46,8 +52,19 @@ def walk(solver: str, steps: int | None, model: WorldModel, query: str | Query) 
     roles = Query.parse(query).roles(model.modalities, model.conditions)
     wanted = {n: model.modalities[n].path for n in roles if Role.WANT in roles[n]}
     kind = getattr(diffusers, THEIRS[solver])
-    made = {n: kind.from_config(_config(n, path)) for n, path in wanted.items()}
+    more = {} if shift == 1.0 else {"flow_shift": shift}
+    made = {n: kind.from_config(_config(n, path) | more) for n, path in wanted.items()}
     return {"steps": None, "solver": Diffusers(made, steps=usual_steps(model) if steps is None else steps)}
+
+
+def _check_shift(shift: float, model: WorldModel) -> None:
+    """Errors: ValueError for a shift that is not above 0, or times that cannot be shifted."""
+    if not shift > 0:
+        raise ValueError(f"shift={shift} of the solver's times; above 0 is possible, and 1 leaves them even")
+    tables = [n for n, m in model.modalities.items() if isinstance(m.path, Discrete)]
+    if tables or usual_steps(model) == 1:
+        why = f"the times of {tables[0]!r} are those of a table" if tables else "this model answers in one step"
+        raise ValueError(f"shift={shift:g} of the solver's times: {why}; possible: 1")
 
 
 def _config(name: str, path: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
         found_here = sample(
             model,
             query,
-            **walk(args["solver"], args["steps"], model, query),
+            **walk(args["solver"], args["steps"], model, query, args["shift"]),
             seed=args["seed"] + number,
             size=args["count"],
             guides=guides,
@@ -68,6 +68,7 @@ def run(words: Sequence[str]) -> int:
             "guide",
             "steps",
             "solver",
+            "shift",
             "seed",
             "count",
             "given",
@@ -116,6 +117,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--solver", choices=("euler", "heun", "dpm++", "unipc"), default="euler", help="that walks them [euler]"
     )
+    parser.add_argument("--shift", type=float, default=1.0, metavar="X", help="of its times towards noise [1]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise [0]")
     parser.add_argument("--count", type=int, default=1, metavar="B", help="samples [1]")
     parser.add_argument("--set", action="append", default=[], metavar="k=4", help="a free name of the query")
