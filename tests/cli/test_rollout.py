@@ -150,6 +150,9 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
     assert "say how many chunks" in sentence(capsys, folder, *TOY, *out, "--goal", "expert")
     assert "one of --track and --plan" in sentence(capsys, folder, *TOY, *out, "--track", "expert", "--plan", "2")
     assert "is no picture that can be read" in sentence(capsys, folder, *TOY, *out, "--plan", "2", "--goal", __file__)
+    assert sentence(capsys, "still", *TOY, *out, "--variation", "light") == (
+        "toy/reach, toy/fragile: this world has no variations; asked for light"
+    )
     assert "together at most 4" in sentence(capsys, folder, *TOY, *out, "--overlap", "soft")
     assert "use --workers 0" in sentence(capsys, folder, *TOY, *out, "--workers", "2", "--code", tmp_path / "x.py")
     assert not (tmp_path / "out").exists(), "what fails before its first episode leaves nothing"
@@ -159,6 +162,39 @@ def test_what_a_user_gets_wrong(toys: None, folder: Path, tmp_path: Path, capsys
     assert "no start in common" in sentence(capsys, "expert", *TOY, *ledger, "--world", "toy/blind")
     assert not (tmp_path / "other").exists(), "it is said before anything is played"
     assert "policy is still there and random here" in sentence(capsys, "random", *TOY, *out)
+
+
+def test_other_looks_are_said_and_paired(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A world that has a variation: the ledger, the document and the table name it, and it is compared without it."""
+    toy = partial(World, open_env=dimmable, starts=reaching.starts)
+    monkeypatch.setattr("polyclock.rollout.world.World", toy)
+    world = ("--world", "toy/reach", "--workers", "0", "--size", "16", "--episodes", "3", "--filmed", "0")
+    words = ["rollout", str(folder), *world, "--steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "plain")]) == 0
+    assert "varied" not in capsys.readouterr().out
+    varied = ["--variation", "dark", "--against", str(tmp_path / "plain" / "ledger.jsonl")]
+    assert main([*words, str(tmp_path / "dark"), *varied]) == 0
+    assert "varied dark" in " ".join(capsys.readouterr().out.split())
+    plain, dark = (read(tmp_path / name / "ledger.jsonl") for name in ("plain", "dark"))
+    assert {row["variation"] for row in dark} == {"dark"} and not any("variation" in row for row in plain)
+    assert [row["start"] for row in dark] == [row["start"] for row in plain]
+    assert [row["actions"] for row in dark] != [row["actions"] for row in plain], "what is seen is another thing"
+    document = json.loads((tmp_path / "dark" / "rollout.json").read_text())
+    assert document["about"]["variation"] == "dark"
+    assert sum(document["against"][who] for who in ("both", "first", "second", "neither")) == 3
+    said = sentence(capsys, *words[1:], tmp_path / "plain", "--variation", "dark")
+    assert "variation is None there and dark here" in said
+
+
+def dimmable(name: str, cameras: tuple[str, ...] = (), size: int = 16, variation: str | None = None) -> object:
+    """The toy world, darker if wanted."""
+    world = reaching.open_env(name, cameras, size)
+    bright = world.observe
+    if variation:
+        world.observe = lambda: {k: v // 2 if k == reaching.CAMERA else v for k, v in bright().items()}
+    return world
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def run(words: Sequence[str]) -> int:
         num_envs=args["workers"],
         cameras=args["cameras"].split(",") if args["cameras"] else None,
         size=args["size"],
+        variation=args["variation"],
     )
     if rival is not None:
         matched(world.planned(args["episodes"]), rival)  # what cannot be compared is said before it is played
@@ -138,6 +139,11 @@ def _parser() -> Parser:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="episodes at a time, a process each [2]")
     parser.add_argument(
         "--size", type=int, default=128, metavar="N", help="pixels that the training data were drawn at [128]"
+    )
+    parser.add_argument(
+        "--variation",
+        metavar="LOOKS",
+        help="other looks, drawn from each start: light, background or clutter; all else stays",
     )
     parser.add_argument("--cameras", metavar="NAME,..", help="that the world brings [those that the query is given]")
     parser.add_argument("--out", metavar="DIR", help="where the files go [RUN/rollout]")

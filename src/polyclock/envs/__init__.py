@@ -12,14 +12,22 @@ __all__ = ["Env", "Observation", "Start", "open_env", "starts"]
 PREFIX = "metaworld/"
 
 
-def open_env(name: str, cameras: Sequence[str] = ("corner2",), size: int | tuple[int, int] = 64) -> Env:
+def open_env(
+    name: str,
+    cameras: Sequence[str] = ("corner2",),
+    size: int | tuple[int, int] = 64,
+    variation: str | None = None,
+) -> Env:
     """The world `name`, such as metaworld/drawer-open ("-v3" may follow), with pictures of `size` pixels.
 
-    Errors: ValueError for an unknown world, task or camera, or a size below 16; ImportError without the simulator.
+    variation  of its looks, drawn from each start: light, background or clutter; None: as it was made
+
+    Errors: ValueError for an unknown world, task, camera or variation, or a size below 16; ImportError without the
+    simulator.
     """
     from .metaworld import Tabletop
 
-    return Tabletop(_task(name), cameras, size)
+    return Tabletop(_task(name), cameras, size, variation)
 
 
 def starts(name: str, split: str = "evaluation", count: int = 50, first: int = 0) -> tuple[Start, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 from ..dice import seed_of
 from ..errors import missing, unknown
 from .metaworld_tables import sentences
+from .metaworld_variations import check_variation, vary
 from .scene import Scene, import_simulator
 from .world import Observation, Start
 
@@ -130,15 +131,26 @@ class State:
 
 
 class Tabletop:
-    """One task of the tabletop as an `Env`: pictures of `cameras` (H, W, 3), the hand's position and opening (4,)."""
+    """One task of the tabletop as an `Env`: pictures of `cameras` (H, W, 3), the hand's position and opening (4,).
+
+    With a `variation` every episode has looks of its own, drawn from its start; all else is as without.
+    """
 
     fps = FPS
     action_dim = 4
     limit = LIMIT
 
-    def __init__(self, task: str, cameras: Sequence[str] = CAMERAS[:1], size: int | tuple[int, int] = 64) -> None:
-        """Errors: ValueError for an unknown task or camera, or a size below 16; ImportError without the simulator."""
+    def __init__(
+        self,
+        task: str,
+        cameras: Sequence[str] = CAMERAS[:1],
+        size: int | tuple[int, int] = 64,
+        variation: str | None = None,
+    ) -> None:
+        """Errors: ValueError for an unknown task, camera or variation, or a size below 16; ImportError without the
+        simulator."""
         self.size = check_size(size)
+        self.variation = variation and check_variation(variation)
         self.cameras = check_cameras(cameras)
         self.task = known_task(task)
         self._env = _package()[self.task + SUFFIX]()
@@ -182,6 +194,7 @@ class Tabletop:
             raise ValueError(f"this world is {self.task}; the start is of {start.task}")
         if len(start.values) != space.low.size:
             raise ValueError(f"a start of {self.task} has {space.low.size} values; this one has {len(start.values)}")
+        self._dress(start)
         self._put(self._fresh)
         self._start, self._draws = start, 0
         self._env._last_rand_vec = np.array(start.values, np.float64)
@@ -231,6 +244,7 @@ class Tabletop:
         """Go back to a saved state of this task; the observation there. Errors: ValueError for one of another task."""
         if state.start.task != self.task:
             raise ValueError(f"this world is {self.task}; the state is of {state.start.task}")
+        self._dress(state.start)
         self._put(state)
         self._start, self._seen = state.start, state.seen.copy()
         return self.observe()
@@ -239,6 +253,10 @@ class Tabletop:
         """Give back the renderer and the simulator."""
         self.scene.close()
         self._env.close()
+
+    def _dress(self, start: Start) -> None:
+        if self.variation:
+            vary(self.scene, self.variation, start)
 
     def _given_start(self) -> np.ndarray:
         self._draws += 1

@@ -26,8 +26,8 @@ _open: weakref.WeakSet[Scene] = weakref.WeakSet()
 class View:
     """One picture: rgb uint8 (H, W, 3), depth float32 (H, W) m, geom int32 (H, W), camera.
 
-    Depth 0 and geom -1 stand for nothing there; geom is also -1 on what is no geom of the model, such as a skin. depth
-    and geom are None where only colour was asked for.
+    Depth 0 and geom -1 stand for nothing there; geom is also -1 on what is no geom of the model, such as a skin or an
+    ornament. depth and geom are None where only colour was asked for.
     """
 
     rgb: np.ndarray
@@ -41,14 +41,32 @@ class View:
         return Moment(self.depth, self.geom, self.camera, poses)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ornament:
+    """A thing that is drawn and no more: the simulator does not know it, so nothing can touch it.
+
+    shape   an mjtGeom; size: three numbers in m, as a geom of this shape has them
+    place   its centre in the world, m; turn: its angle about the vertical, radians
+    colour  red, green, blue in [0, 1]
+    """
+
+    shape: int
+    size: tuple[float, float, float]
+    place: tuple[float, float, float]
+    turn: float
+    colour: tuple[float, float, float]
+
+
 class Scene:
     """Pictures of `model`, an mjModel, of `size` (H, W) or one number.
 
     Its shadow map, smoothing and mirror images are switched off in the model: shadows and mirror images do not move
     with a surface, and a smoothed edge shows two. Sites are not drawn. `turned` cameras hang upside down in the model:
     their pictures are turned by 180 degrees and their poses rolled with them, so they are ordinary right-handed
-    cameras.
+    cameras. `ornaments` are drawn among the model's geoms.
     """
+
+    ornaments: tuple[Ornament, ...] = ()
 
     def __init__(self, model: Any, size: int | tuple[int, int], turned: Collection[str] = ("corner2",)) -> None:
         """Errors: OSError, one sentence, where this machine cannot draw that; ImportError without mujoco."""
@@ -94,6 +112,8 @@ class Scene:
         mujoco.mjv_updateScene(
             self.model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        for ornament in self.ornaments:
+            self._add(ornament)
         self._context.make_current()
         colour, depth, geom = np.empty((*self.size, 3), np.uint8), None, None
         mujoco.mjr_render(self._rect, self._scene, self._drawing)
@@ -136,6 +156,16 @@ class Scene:
         # Without `_context` the first line of __init__ failed.
         if not sys.is_finalizing() and getattr(self, "_context", None) is not None:
             self.close()
+
+    def _add(self, ornament: Ornament) -> None:
+        import mujoco
+
+        thing, cos, sin = self._scene.geoms[self._scene.ngeom], np.cos(ornament.turn), np.sin(ornament.turn)
+        upright = np.array([cos, -sin, 0, sin, cos, 0, 0, 0, 1])
+        colour = np.array([*ornament.colour, 1], np.float32)
+        mujoco.mjv_initGeom(thing, ornament.shape, np.array(ornament.size), np.array(ornament.place), upright, colour)
+        thing.segid = self._scene.ngeom  # without a number it would hide nothing in the depth
+        self._scene.ngeom += 1
 
     def _number(self, camera: str) -> int:
         import mujoco

@@ -160,13 +160,13 @@ class Outcome:
 
     def _title(self) -> str:
         about = self.about
+        varied = f", varied {about['variation']}" if "variation" in about else ""
         if "query" not in about:
-            return str(about["policy"])
+            return f"{about['policy']}{varied}"
         more = f"best of {about['plan']['count']}, " if "plan" in about else ""
         more += f"{about['overlap']['kind']} overlap of {about['overlap']['delay']}, " if "overlap" in about else ""
-        return (
-            f"{about['query']!r}, execute {about['execute']}, {more}steps {about['solver_steps']}, seed {about['seed']}"
-        )
+        steps = f"steps {about['solver_steps']}, seed {about['seed']}"
+        return f"{about['query']!r}, execute {about['execute']}, {more}{steps}{varied}"
 
 
 def by_task(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,10 @@ class World:
     cameras   that the world brings; None: those that the policy looks at
     size      pixels of a picture before the policy resizes it to its own: take the size at which the training data were
               drawn ("collect" draws 128), since a scene drawn smaller and one made smaller are two pictures
-    open_env  (name, cameras=..., size=...) -> `Env`; starts: (name, split, count, first) -> its starts
+    variation of the looks, drawn from each start: "light", "background" or "clutter"; None: the world as it was made.
+              What happens to the same actions is the same, so that ledgers with and without it are pairs
+    open_env  (name, cameras=..., size=...) -> `Env`, with variation=... where there is one; starts: (name, split,
+              count, first) -> its starts
 
     What holds exactly: an episode is a function of (policy, its seed, task, number of the start). A policy is asked
     about one episode at a time, on one thread, with noise drawn by (seed, task, start, call), so a row of the ledger is
@@ -43,6 +48,7 @@ class World:
     num_envs: int = 1
     cameras: Sequence[str] | None = None
     size: int | tuple[int, int] = 128
+    variation: str | None = None
     open_env: Callable[..., Env] = field(default=open_known, repr=False)
     starts: Callable[..., Sequence[Start]] = field(default=known_starts, repr=False)
 
@@ -52,6 +58,8 @@ class World:
             raise ValueError(f"tasks {', '.join(self.tasks) or 'none'}: each once, at least one")
         if self.num_envs < 0:
             raise ValueError(f"num_envs={self.num_envs} must be 0 (in this process) or more")
+        if self.variation and "variation" not in inspect.signature(self.open_env).parameters:
+            raise ValueError(f"{', '.join(self.tasks)}: this world has no variations; asked for {self.variation}")
 
     def evaluate(
         self,
@@ -83,7 +91,9 @@ class World:
         if len(plan) != len(self.tasks):
             raise ValueError(f"{', '.join(self.tasks)}: two of these are the same task")
         about = {**policy.describe(), "size": _plain_size(self.size), "cameras": list(self._seen(policy))}
-        station = Station(policy, self.open_env, self._seen(policy), self.size)
+        if self.variation:
+            about["variation"] = self.variation
+        station = Station(policy, self._open, self._seen(policy), self.size)
         with Ledger(ledger, about) as book:
             race = _Race(plan, book.rows, enough, against)
             with closing(play_all(race.take, station, self.num_envs)) as played:
@@ -110,6 +120,10 @@ class World:
         """What `evaluate` would play: a row per episode with "task", "number" and "start", as in a ledger."""
         jobs = [job for task in self.tasks for job in self._jobs(task, episodes, None, 0)[1]]
         return [{"task": job.task, "number": job.start.number, "start": start_hash(job.start)} for job in jobs]
+
+    @property
+    def _open(self) -> Callable[..., Env]:
+        return partial(self.open_env, variation=self.variation) if self.variation else self.open_env
 
     def _seen(self, policy: Actor) -> tuple[str, ...]:
         return tuple(self.cameras or policy.cameras or (CAMERA,))
