@@ -36,10 +36,10 @@ ROWS
 describe() {
     recipe=dreamworld
     case $1 in
-    # Half of the clips are given their first picture. Flow leads 0.1 s on in both worlds.
+    # Half of the clips are given their first picture. Flow leads from one picture to the next: 0.1 s, and 0.2 s of people.
     tabletop)
         from=$tabletop/training held=$tabletop/held_out
-        flags=(--cameras observation.images.corner2 --frames 4 --rate 5 --still --reach 0.033)
+        flags=(--cameras observation.images.corner2 --frames 4 --rate 10 --still --reach 0.033)
         ;;
     people)
         from=$people/training held=$people/held_out

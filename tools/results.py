@@ -5,6 +5,7 @@ python tools/results.py            write the tables anew, between the marks; a t
 
 from __future__ import annotations
 
+import results_dream
 import results_tabletop
 import results_unity
 import results_uwm
@@ -128,7 +129,7 @@ def parts() -> dict[str, str]:
     out = {"ledger": ledger(), "known-world": known_world(), "kills": kills(), "decoding": decoding()}
     for name in RUNS:
         out[f"{name}-questions"], out[f"{name}-comparisons"] = questions(name), comparisons(name)
-    return out | results_tabletop.parts() | results_uwm.parts() | results_unity.parts()
+    return out | results_tabletop.parts() | results_uwm.parts() | results_unity.parts() | results_dream.parts()
 
 
 def written(page: str) -> str:
