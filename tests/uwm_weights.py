@@ -181,11 +181,17 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def sketch(value: Tensor, count: int = 256) -> Tensor:
-    """(2 + count,) float32 of a large tensor: its mean, its mean size, and `count` numbers spread evenly over it."""
+    """(2 + count,) of a large tensor: its mean, its mean size, and `count` numbers spread evenly over it."""
     flat = value.detach().reshape(-1)
     place = torch.arange(count) * len(flat) // count
     whole_of_it = torch.stack([flat.double().mean(), flat.double().abs().mean()])
-    return torch.cat([whole_of_it.float(), flat[place].float()])
+    return torch.cat([whole_of_it.to(flat), flat[place]])
+
+
+def projection(name: str, value: Tensor) -> Tensor:
+    """() float64 to which every number of a tensor adds, each with a weight of its own that comes from the name."""
+    share = noise(f"projection/{name}", tuple(value.shape))
+    return (value.detach().double() * share).sum() / math.sqrt(value.numel())
 
 
 # ---------------------------------------------------------------- what the golden runs were asked
@@ -196,6 +202,17 @@ def observation(case: str, sizes: Sizes, when: str) -> dict[str, Tensor]:
     shape = (sizes.batch, sizes.frames)
     out = {v: pictures(f"{case}/{when}/{v}", (*shape, *sizes.raw, 3)) for v in sizes.views}
     return out | {n: noise(f"{case}/{when}/{n}", (*shape, width)) for n, width in sizes.low_dim.items()}
+
+
+def looked(case: str, sizes: Sizes) -> dict[str, Tensor]:
+    """What the cameras see now, as a network is shown it: view -> float32 (B, T, *crop, 3) in [0, 1)."""
+    shape = (sizes.batch, sizes.frames, *sizes.crop, 3)
+    return {v: (uniform(f"{case}/looked/{v}", shape) + 1) / 2 for v in sizes.views}
+
+
+def future(case: str, sizes: Sizes) -> Tensor:
+    """(B, V, 4, T, h, w) float32: latents of the future pictures."""
+    return noise(f"{case}/future", (sizes.batch, *sizes.latent))
 
 
 def sentence(case: str, sizes: Sizes) -> Tensor:

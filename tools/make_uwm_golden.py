@@ -4,12 +4,16 @@ The code has no licence and is not part of this repository: give a checkout of i
 Python needs transformers, `pip install einops` and `pip install --no-deps torchvision`. Stand-ins take the place of
 what their code imports and does not use (timm, torchvision's compiled operators) or would download (weights).
 
-    python tools/make_uwm_golden.py CHECKOUT tests/fixtures/uwm narrow three full
+    python tools/make_uwm_golden.py CHECKOUT tests/fixtures/uwm narrow three full narrow/double three/double
 
 Every weight, picture and random draw comes from tests/uwm_weights.py by name. Draw k of case NAME is
 `draw("SIZES/NAME", k, ...)`; each file's metadata lists, for every case, the draws in the order in which their code
 makes them. "narrow" and "three" take seconds with a narrow autoencoder of the same structure as SDXL's; "full" has
 SDXL's own size with random weights and takes a minute of one core.
+
+"SIZES/double" is the same code in float64, to tell what differs from what is rounded. It forces float32 in two places:
+where it makes pictures of uint8, so pictures and latents are given to it as they are; and in its scheduler, whose table
+stays the same float32 numbers and is widened, so that what is worked out of them is not rounded to float32 again.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import json
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +30,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from recorded_draws import Draws  # noqa: E402
 
 import uwm_weights as numbers  # noqa: E402
 
@@ -133,67 +138,26 @@ def build(sizes: numbers.Sizes, theirs: tuple[Any, Any]) -> nn.Module:
     return model
 
 
-# ---------------------------------------------------------------- their draws, one by one
-
-
-class Draws(TorchFunctionMode):
-    """Answers every random draw with our numbers and keeps what was asked for, in order."""
-
-    def __init__(self, case: str) -> None:
-        super().__init__()
-        self.case = case
-        self.order: list[list] = []
-
-    def __torch_function__(
-        self, function: Callable, kinds: Any, arguments: tuple = (), options: dict | None = None
-    ) -> Any:
-        options = options or {}
-        name = getattr(function, "__name__", "")
-        if name in ("randn", "randn_like", "randint", "randperm", "uniform_"):
-            return self.drawn(name, arguments, options)
-        if name in ("rand", "rand_like", "normal_", "bernoulli", "bernoulli_", "multinomial", "random_"):
-            raise NotImplementedError(f"their code draws with {name}, which this recorder does not know")
-        return function(*arguments, **options)
-
-    def drawn(self, name: str, arguments: tuple, options: dict) -> Tensor:
-        low, high = 0.0, 1.0
-        if name == "randn":
-            shape = arguments[0] if isinstance(arguments[0], tuple | list | torch.Size) else arguments
-        elif name == "randint":
-            named = {"low": 0, "high": None, "size": None} | options
-            given = list(arguments)
-            if given:  # (high, size) or (low, high[, size])
-                named["low"], named["high"] = (0, given[0]) if len(given) == 1 else (given[0], given[1])
-            low, high, shape = named["low"], named["high"], named["size"]
-        elif name == "randperm":
-            shape, high = (1,), arguments[0]
-        else:  # randn_like, uniform_
-            shape = arguments[0].shape
-        if name == "uniform_":
-            low, high = arguments[1:3]
-        shape = tuple(int(n) for n in shape)
-        value = numbers.draw(self.case, len(self.order), name, shape, low, high)
-        self.order.append(
-            [name, list(shape), low, high] if name in ("randint", "uniform_", "randperm") else [name, list(shape)]
-        )
-        return arguments[0].copy_(value) if name == "uniform_" else value
+# ---------------------------------------------------------------- what is kept
 
 
 class Record:
     """Numbers by name, and the order of the draws by case."""
 
-    def __init__(self, sizes_name: str) -> None:
-        self.name, self.sizes = sizes_name, numbers.GOLDEN[sizes_name]
+    def __init__(self, sizes_name: str, double: bool = False) -> None:
+        self.name, self.sizes, self.double = sizes_name, numbers.GOLDEN[sizes_name], double
         self.tensors: dict[str, Tensor] = {}
         self.orders: dict[str, list] = {}
 
     def keep(self, name: str, value: Tensor, most: int = 2048) -> None:
-        """A tensor, whole where it is small, else a sketch of it."""
-        value = value.detach().float()
-        if value.numel() <= most:
+        """A tensor, whole where it is small, else a sketch of it; one of float64 is called small sooner."""
+        value = value.detach()
+        if value.numel() <= (most // 4 if self.double else most):
             self.tensors[name] = value.contiguous().clone()
-        else:
-            self.tensors[f"{name}.sketch"] = numbers.sketch(value)
+            return
+        self.tensors[f"{name}.sketch"] = numbers.sketch(value)
+        if self.double:
+            self.tensors[f"{name}.projection"] = numbers.projection(name, value)
 
     def drawing(self, case: str) -> Draws:
         mode = Draws(f"{self.name}/{case}")
@@ -209,7 +173,34 @@ def seen(record: Record, when: str) -> dict[str, Tensor]:
     if record.sizes.language:
         text = numbers.sentence(record.name, record.sizes)
         out |= {"input_ids": text, "attention_mask": torch.ones(len(text), 1)}
-    return out
+    return {n: as_wide(v) if v.is_floating_point() else v for n, v in out.items()}
+
+
+def as_wide(value: Tensor) -> Tensor:
+    """Numbers in the precision of the run."""
+    return value.to(torch.get_default_dtype())
+
+
+def asked_to_do(record: Record) -> Tensor:
+    """(B, horizon, A) actions in the precision of the run."""
+    return as_wide(numbers.actions(record.name, record.sizes))
+
+
+@contextmanager
+def widened(model: nn.Module, record: Record) -> Iterator[None]:
+    """The model in float64 and torch with it: what is made of uint8 is given as it is, and the table is widened."""
+    encoder, scheduler = model.double().obs_encoder, model.noise_scheduler
+    shown = numbers.looked(record.name, record.sizes)
+    pictures = torch.stack([shown[v] for v in record.sizes.views], 1).double().movedim(-1, 2)  # (B, V, 3, T, H, W)
+    latents = numbers.future(record.name, record.sizes).double()
+    encoder.apply_transform = lambda seen: (
+        [pictures.clone() for _ in seen] if isinstance(seen, list) else pictures.clone()
+    )
+    encoder.apply_vae = lambda _: latents.clone()
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def encoders(model: nn.Module, record: Record) -> None:
@@ -220,6 +211,8 @@ def encoders(model: nn.Module, record: Record) -> None:
         with record.drawing("encode"):
             features, latents = model.obs_encoder.encode_curr_and_next_obs(now, later)
         record.keep("encode.features", features, 1 << 20)
+        if record.double:
+            return
         record.keep("encode.latents", latents, 1 << 20)
         if record.name == "full":
             return
@@ -239,8 +232,8 @@ def encoders(model: nn.Module, record: Record) -> None:
 def network(model: nn.Module, record: Record) -> None:
     """The network alone, at several places of the table; the last time with other times for each sample."""
     sizes, features = record.sizes, record.tensors["encode.features"]
-    action = numbers.noise(f"{record.name}/network/action", (sizes.batch, sizes.horizon, sizes.action))
-    video = numbers.noise(f"{record.name}/network/video", (sizes.batch, *sizes.latent))
+    action = as_wide(numbers.noise(f"{record.name}/network/action", (sizes.batch, sizes.horizon, sizes.action)))
+    video = as_wide(numbers.noise(f"{record.name}/network/video", (sizes.batch, *sizes.latent)))
     places = numbers.PLACES if record.name != "full" else numbers.PLACES[2:5]
     with torch.no_grad():
         for a, o in places:
@@ -263,7 +256,7 @@ def listening(encoder: nn.Module, record: Record, case: str) -> Iterator[None]:
         features, latents = plain(now, later)
         if case.startswith("loss"):
             record.keep(f"{case}.features", features, 1 << 20)
-        if record.name != "full":  # there they are those of "encode"
+        if record.name != "full" and not record.double:  # there they are those of "encode", here they were given
             record.keep(f"{case}.latents", latents, 1 << 20)
         return features, latents
 
@@ -275,7 +268,7 @@ def listening(encoder: nn.Module, record: Record, case: str) -> Iterator[None]:
 def losses(model: nn.Module, record: Record) -> None:
     """The loss with and without absent actions, and every parameter's gradient."""
     now, later = seen(record, "now"), seen(record, "later")
-    action = numbers.actions(record.name, record.sizes)
+    action = asked_to_do(record)
     model.train(record.name != "full")
     for case, mask in (("loss", None), ("loss_absent", numbers.present(record.sizes))):
         if record.name == "full" and mask is not None:
@@ -292,6 +285,9 @@ def losses(model: nn.Module, record: Record) -> None:
         record.tensors[f"{case}.norms"] = torch.stack([g.double().norm() for g in gradients.values()])
         kept = torch.stack([numbers.sketch(g, GRADIENTS)[2:] for g in gradients.values()])
         record.tensors[f"{case}.gradients"] = kept
+        if record.double:
+            every = [numbers.projection(n, g) for n, g in gradients.items()]
+            record.tensors[f"{case}.projections"] = torch.stack(every)
         record.parameters = list(gradients)
     model.zero_grad(set_to_none=True)
     model.eval()
@@ -300,7 +296,7 @@ def losses(model: nn.Module, record: Record) -> None:
 def samplers(model: nn.Module, record: Record) -> None:
     """All five, in evaluation: pictures are cropped in their centre and nothing is jittered."""
     now, later = seen(record, "now"), seen(record, "later")
-    action = numbers.actions(record.name, record.sizes)
+    action = asked_to_do(record)
     asked = {
         "marginal_action": lambda: {"action": model.sample_marginal_action(now)},
         "marginal_video": lambda: {"video": model.sample_marginal_next_obs(now)},
@@ -320,7 +316,7 @@ def samplers(model: nn.Module, record: Record) -> None:
 def seeded(model: nn.Module, record: Record) -> None:
     """With torch's own generator instead of ours: the loss in training, and the policy."""
     now, later = seen(record, "now"), seen(record, "later")
-    action = numbers.actions(record.name, record.sizes)
+    action = asked_to_do(record)
     model.train()
     torch.manual_seed(7)
     with torch.no_grad():
@@ -355,6 +351,22 @@ def run(name: str, theirs: tuple[Any, Any], out: Path) -> None:
     model.noise_scheduler.set_timesteps(model.num_inference_steps)
     record.tensors["rows"] = model.noise_scheduler.timesteps.clone()
     record.tensors["alpha_bar"] = model.noise_scheduler.alphas_cumprod.clone()
+    write(record, out, start)
+
+
+def run_double(name: str, theirs: tuple[Any, Any], out: Path) -> None:
+    """One file of float64 numbers: features, network, losses, gradients, samplers."""
+    start = time.process_time()
+    record = Record(name, double=True)
+    model = build(record.sizes, theirs)
+    with widened(model, record):
+        for part in (encoders, network, losses, samplers):
+            part(model, record)
+    write(record, out, start)
+
+
+def write(record: Record, out: Path, start: float) -> None:
+    """The file of what was kept."""
     notes = {
         "draws": record.orders,
         "parameters": record.parameters,
@@ -362,7 +374,7 @@ def run(name: str, theirs: tuple[Any, Any], out: Path) -> None:
         "fingerprint": numbers.fingerprint(numbers.shapes(record.sizes)),
         "torch": torch.__version__,
     }
-    file = out / f"{name}.safetensors"
+    file = out / f"{record.name}{'_double' if record.double else ''}.safetensors"
     safetensors.torch.save_file(
         record.tensors, file, metadata={n: json.dumps(v, separators=(",", ":")) for n, v in notes.items()}
     )
@@ -370,16 +382,16 @@ def run(name: str, theirs: tuple[Any, Any], out: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) < 3 or any(a not in numbers.GOLDEN for a in arguments[2:]):
+    if len(arguments) < 3 or any(a.removesuffix("/double") not in numbers.GOLDEN for a in arguments[2:]):
         print(__doc__)
-        print(f"sizes: {', '.join(numbers.GOLDEN)}")
+        print(f"sizes: {', '.join(numbers.GOLDEN)}, and each of them with /double")
         return 2
     torch.set_num_threads(1)
     out = Path(arguments[1])
     out.mkdir(parents=True, exist_ok=True)
     theirs = import_theirs(Path(arguments[0]).resolve())
     for name in arguments[2:]:
-        run(name, theirs, out)
+        (run_double if name.endswith("/double") else run)(name.removesuffix("/double"), theirs, out)
     return 0
 
 

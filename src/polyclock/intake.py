@@ -12,7 +12,7 @@ from torch import Tensor
 from .codecs.codec import encode_signal
 from .conditioning import Given
 from .dice import Dice
-from .modality import Modality
+from .modality import Modality, widened
 from .model import WorldModel
 from .query import Query, Role, Roles
 
@@ -30,9 +30,10 @@ def fill_given(
 ) -> tuple[dict[str, Tensor], Given]:
     """Raw given values -> (latents x[name] (B, T, *S, C) for every name that has tokens, encoded conditions).
 
-    Frames that are not given hold zeros. A given value has full length or exactly its span's; `latent` values are
-    latents already. `shapes` are latent shapes of modalities whose size is open and not seen in a given value of the
-    same stream. Errors: any other shape, saying what it is and what it must be.
+    Frames that are not given hold zeros. Latents are float32, or float64 where the weights are. A given value has full
+    length or exactly its span's; `latent` values are latents already. `shapes` are latent shapes of modalities whose
+    size is open and not seen in a given value of the same stream. Errors: any other shape, saying what it is and what
+    it must be.
     """
     x = {}
     names = [n for n, frames in roles.items() if frames[0] is not Role.ABSENT]
@@ -41,6 +42,7 @@ def fill_given(
         x[name] = latent_of(model, name, model.modalities[name], roles[name], value, dice, latent)
     for name in (n for n in names if n not in x):
         x[name] = torch.zeros(size, *_open_shape(model, name, x, shapes or {}), device=model.device)
+    x = {n: widened(v, model.dtype) for n, v in x.items()}
     named = query.given_conditions(model.conditions)
     features = {n: condition_of(model, n, values[n], dice) for n in named if n in values}
     rows = {n: torch.arange(size, device=model.device) for n in (*features, *x)}
@@ -138,7 +140,7 @@ def latent_of(
         # Frames outside the span are never read; repeating the edges keeps an encoder on familiar ground.
         index = torch.arange(int(full[0] or 0), device=value.device).clamp(span.start, span.stop - 1) - span.start
         value = value[:, index]
-    return value.float() if latent else encode_signal(codec, _looked_at(model, name, value), name, dice)
+    return widened(value) if latent else encode_signal(codec, _looked_at(model, name, value), name, dice)
 
 
 def _numbers(shape: tuple[int | None, ...]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor, nn
 
 from .adapter import Adapter
@@ -246,6 +247,11 @@ class Condition:
 def family(names: tuple[str, ...] | list[str], name: str) -> list[str]:
     """The modalities that `name` stands for in a query: itself and its views ("video" -> "video", "video.wrist")."""
     return [n for n in names if n == name or n.startswith(name + ".")]
+
+
+def widened(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """x as float32, or as it or `dtype` is where that is wider."""
+    return x.to(torch.promote_types(torch.promote_types(x.dtype, torch.float32), dtype))
 
 
 def spread(t: Tensor, ndim: int, patch: int) -> Tensor:

@@ -151,6 +151,10 @@ class WorldModel(nn.Module):
     def device(self) -> torch.device:
         return self.registers.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.registers.dtype
+
     @torch.no_grad()
     def encode(self, batch: Batch, dice: Dice | None = None) -> Batch:
         """A raw batch -> the same batch with latents, on the model's device. `dice` draws for sampling codecs.

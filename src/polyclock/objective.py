@@ -12,7 +12,7 @@ from torch import Tensor
 from .auxiliary import compared, net_of, watched
 from .batch import Batch
 from .dice import Dice
-from .modality import Modality, spread
+from .modality import Modality, spread, widened
 from .model import WorldModel
 from .timesteps import Draw, Law, Presence
 
@@ -63,7 +63,7 @@ def loss(
     x_t, t, target, learn = {}, {}, {}, {}
     for name, m in model.modalities.items():
         r, keep = rows[name]
-        x = batch.tensor(name)[keep]
+        x = widened(batch.tensor(name)[keep], model.dtype)
         x_t[name], t[name], target[name] = _noised(name, m, x, r, draw, dice)
         learn[name] = draw.learn[name][r]
         if name in batch.valid:
@@ -107,7 +107,7 @@ def mean_learnt(out: Tensor, target: Tensor, learn: Tensor, m: Modality) -> Tens
     """(b,): each sample's mean squared error over its learnt frames (b, F); 0 where it learns nothing."""
     mask = spread(learn.float(), target.ndim, m.patch[0]).expand_as(target)
     # A value that is not learnt may be anything, also not finite: it is left out before the square, which has a slope.
-    error = torch.where(mask > 0, out.float() - target, 0.0) ** 2
+    error = torch.where(mask > 0, widened(out) - target, 0.0) ** 2
     return error.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
 
 
@@ -161,7 +161,7 @@ def _filled(batch: Batch, name: str, m: Modality) -> Batch:
 
 def _noised(name: str, m: Modality, x: Tensor, rows: Tensor, draw: Draw, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     """x (b, T, *S, C) -> (x_t, t (b, F), target), with dropped samples replaced by their null."""
-    t = draw.t[name][rows]
+    t = widened(draw.t[name][rows], x.dtype)
     eps = dice.at(rows).normal(f"eps.{name}", *x.shape[1:])
     wide = spread(t, x.ndim, m.patch[0])
     x_t, target = m.path.noise(x, eps, wide), m.path.target(x, eps, wide)

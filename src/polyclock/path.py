@@ -24,7 +24,7 @@ class Path:
 
     `t_max` is the largest time a wanted value may start from: a noise prediction says nothing about x where
     alpha = 0. `clip` limits the clean estimate to [-clip, clip]. `unknown` is the time of what is neither wanted
-    nor given. Times are float32 and broadcast against values.
+    nor given. Times are float32, or float64 where values are, and broadcast against values.
 
     With `spread`, the standard deviation of the data, the network is shown g x_t in place of x_t, the best linear
     estimate of the data, g = alpha s^2 / (alpha^2 s^2 + sigma^2), which is nothing at all at t = 1, and answers in
@@ -173,9 +173,9 @@ class Cosine(Path):
 
 
 @cache
-def table_shares(steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(steps + 1,) shares of data and of noise at each place of the table."""
-    table = squared_cosine(steps).to(device)
+def table_shares(steps: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(steps + 1,) shares of data and of noise at each place of the table, whose own numbers are float32."""
+    table = squared_cosine(steps).to(device, dtype)
     return table.sqrt(), (1 - table).sqrt()
 
 
@@ -222,7 +222,7 @@ class Discrete(Path):
 
     def shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at t, each the shape of t."""
-        data, noise = table_shares(self.steps, t.device)
+        data, noise = table_shares(self.steps, t.device, t.dtype)
         place = self.index(t)
         return data[place], noise[place]
 
@@ -234,7 +234,7 @@ class Discrete(Path):
 
     def stamp(self, t: Tensor) -> Tensor:
         """max(i, 0) / steps: data shares the stamp of the first noise level."""
-        return ((t * self.steps).round() - 1).clamp(0, self.steps - 1).float() / self.steps
+        return ((t * self.steps).round() - 1).clamp(0, self.steps - 1) / self.steps
 
     def rows(self, steps: int) -> Tensor:
         if not 1 <= steps <= self.steps:

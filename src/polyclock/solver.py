@@ -16,7 +16,7 @@ from .dice import Dice
 from .errors import unknown
 from .guidance import Guide, Guided, Pull, ready, with_slopes
 from .intake import fill_given, in_frames
-from .modality import Modality, spread
+from .modality import Modality, spread, widened
 from .model import WorldModel
 from .nn.modulation import one_time
 from .objective import null
@@ -169,6 +169,7 @@ def walked(
 ) -> dict[str, Tensor]:
     """x[name] (B, T, *S, C), noise where it is not given, moved from the first row of times to the last."""
     batch = len(next(iter(x.values())))
+    rows = [{n: widened(time, x[n].dtype) for n, time in row.items()} for row in rows]
     wanted = [n for n in roles if Role.WANT in roles[n]]
     moves = [(row, after, movers) for row, after in pairwise(rows) if (movers := _movers(row, after))]
     moving = {n for *_, movers in moves for n in movers}

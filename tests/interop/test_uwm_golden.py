@@ -27,11 +27,11 @@ CLOSE = 1e-5
 
 
 class Golden:
-    """One file of numbers, what fed it, and its random draws."""
+    """One file of numbers, what fed it, and its random draws; `double`: that of float64."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, double: bool = False) -> None:
         self.name, self.sizes = name, numbers.GOLDEN[name]
-        with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
+        with safe_open(FOLDER / f"{name}{'_double' if double else ''}.safetensors", "pt") as file:
             self.tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
             self.notes = {n: json.loads(v) for n, v in file.metadata().items()}
         parts = [numbers.state(self.sizes, p) for p in ("noise_pred_net", "obs_encoder.img", "obs_encoder.text")]
@@ -57,11 +57,14 @@ class Golden:
 
     def meets(self, name: str, value: Tensor, bound: float = CLOSE) -> None:
         """`value` is the golden number of this name, or has its sketch."""
+        if f"{name}.projection" in self.tensors:
+            apart = float((numbers.projection(name, value) - self.tensors[f"{name}.projection"]).abs())
+            assert apart <= bound, f"{name}, projected: {apart:.2e}"
         if name in self.tensors:
             want = self.tensors[name]
         else:
             want, value = self.tensors[f"{name}.sketch"], numbers.sketch(value)
-        assert value.shape == want.shape, name
+        assert value.shape == want.shape and value.dtype == want.dtype, name
         assert float((value - want).abs().max()) <= bound, f"{name}: {float((value - want).abs().max()):.2e}"
 
 

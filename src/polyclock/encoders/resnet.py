@@ -139,6 +139,7 @@ class ResNetNet(nn.Module):
         if self.spec.colours == "half":
             return to_float(values)
         x = to_unit(values)
+        x = x.to(torch.promote_types(x.dtype, self.out.weight.dtype))
         if x.shape[-1] != len(MEAN):
             raise ValueError(f"the colours of ImageNet are red, green and blue, not {x.shape[-1]} channels")
         return (x - x.new_tensor(MEAN)) / x.new_tensor(DEVIATION)

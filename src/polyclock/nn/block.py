@@ -113,11 +113,11 @@ class Modulator(nn.Module):
 
     def ahead(self, numbers: Tensor | None) -> Tensor | None:
         """The share of the numbers (B, beside) that stand beside every c: (B, count * dim)."""
-        return (
-            None
-            if self.beside is None or numbers is None
-            else self.beside(F.silu(numbers).to(self.beside.weight.dtype))
-        )
+        if self.beside is None or numbers is None:
+            return None
+        dtype = self.beside.weight.dtype
+        wide = numbers.to(torch.promote_types(numbers.dtype, dtype))
+        return self.beside(F.silu(wide).to(dtype))
 
 
 class Block(nn.Module):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..modality import widened
+
 
 def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
     """(b, T, *S, C) -> (b, F, N, P * C): F token frames of N tokens, P the patch volume, channels fastest."""
@@ -28,14 +30,16 @@ def unpatchify(y: Tensor, grid: tuple[int, ...], patch: tuple[int, ...]) -> Tens
 
 
 def sinusoid(t: Tensor, dim: int, scale: float = 1000.0, closed: bool = False, whole: bool = False) -> Tensor:
-    """Times (...) in [0, 1] -> (..., dim) float32: cos and sin of `scale` t at `dim / 2` frequencies from 1 to 1e-4.
+    """Times (...) in [0, 1] -> (..., dim): cos and sin of `scale` t at `dim / 2` frequencies from 1 to 1e-4, in float32
+    or float64 as the times are.
 
     The last frequency is one short of 1e-4 (Ho et al. 2020, code), or with `closed` exactly that. With `whole` what is
     scaled is rounded: to the places of a table, which a division by its length and back would miss by a rounding.
     """
     count = dim // 2
-    frequency = torch.exp(torch.arange(count, device=t.device) * (-math.log(1e4) / (count - closed)))
-    place = scale * t.float()
+    place = scale * widened(t)
+    order = torch.arange(count, device=t.device, dtype=place.dtype)
+    frequency = torch.exp(order * (-math.log(1e4) / (count - closed)))
     angle = (place.round() if whole else place)[..., None] * frequency
     return torch.cat([angle.cos(), angle.sin()], -1)
 

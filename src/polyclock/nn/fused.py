@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-
-def wide(x: Tensor) -> Tensor:
-    """x as float32, or as it is where it is wider."""
-    return x if x.dtype == torch.float64 else x.float()
+from ..modality import widened
 
 
 class _Modulated(Function):
@@ -36,7 +33,7 @@ class _Modulated(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         h, scale, mean, rstd = ctx.saved_tensors
         g, shape = grads[0], (h.shape[-1],)
-        norm = (h - mean).mul_(rstd) if mean.dtype == h.dtype else (wide(h) - mean) * rstd
+        norm = (h - mean).mul_(rstd) if mean.dtype == h.dtype else (widened(h) - mean) * rstd
         to_scale = norm.mul_(g).sum(2, keepdim=True)
         back = torch.ops.aten.native_layer_norm_backward
         to_h = back((g * scale).to(h.dtype), h, shape, mean, rstd, None, None, [True, False, False])[0]
@@ -52,10 +49,10 @@ def modulated(h: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
 class _Turned(Function):
     @staticmethod
     def forward(x: Tensor, gain: Tensor, turn: Tensor | None, heads: int, eps: float) -> tuple[Tensor, Tensor]:
-        value = wide(x)
+        value = widened(x)
         norm = torch.linalg.vector_norm(value, dim=-1, keepdim=True)
         inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        out = value * wide(gain)
+        out = value * widened(gain)
         if turn is None:
             return out.mul_(inverse).to(x.dtype).unflatten(-1, (heads, -1)), inverse
         pairs = torch.view_as_complex(out.unflatten(-1, (heads, -1, 2)))
@@ -71,13 +68,13 @@ class _Turned(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, turn, inverse = ctx.saved_tensors
-        g = wide(grads[0])
+        g = widened(grads[0])
         if turn is None:
             g = g.flatten(-2) * inverse
         else:
             pairs = torch.view_as_complex(g.contiguous().unflatten(-1, (-1, 2)))
             g = torch.view_as_real(pairs * (turn.conj() * inverse[..., None])).flatten(-3)
-        value, wide_gain = wide(x), wide(gain)
+        value, wide_gain = widened(x), widened(gain)
         along = g * value
         to_gain = along.flatten(0, -2).sum(0).to(gain.dtype)
         common = (along @ wide_gain)[..., None] * inverse.square() / -x.shape[-1]

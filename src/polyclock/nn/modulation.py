@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..adapter import ACTIVATIONS
 from ..errors import unknown
 from ..layout import Layout, OneOf, Stream
-from ..modality import Modality
+from ..modality import Modality, widened
 from ..timesteps import clocks
 from .embed import scatter, sinusoid
 from .init import silent
@@ -54,7 +54,8 @@ class TimeMLP(nn.Module):
             silent(self.last)
 
     def forward(self, t: Tensor) -> Tensor:
-        time = sinusoid(t, self.frequencies, self.scale).to(self.first.weight.dtype)
+        dtype = self.first.weight.dtype
+        time = sinusoid(widened(t, dtype), self.frequencies, self.scale).to(dtype)
         return self.last(nn.functional.silu(self.first(time)))
 
 
@@ -254,7 +255,7 @@ class JointModulation(nn.Module):
             time = one_time(t[name], name)
             if len(seen) == size:
                 continue  # every sample has its time from a name before this one
-            time = sinusoid(time, spec.frequencies, spec.scale, spec.closed, spec.whole)
+            time = sinusoid(widened(time, self.bias.dtype), spec.frequencies, spec.scale, spec.closed, spec.whole)
             one = scatter(self.first[key(clock)](time.to(self.bias.dtype)), rows[name], size)
             if out is None:
                 out, seen = one, rows[name]

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..modality import widened
 from .attention import Memory, Spans, asked, pick
 from .block import Context, Run, kept, kept_contexts, looked
-from .fused import modulated, turned, wide
+from .fused import modulated, turned
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class Stretch:
     def six(self, table: Tensor, index: int) -> tuple[Tensor, ...]:
         """Shift, 1 + scale and gate of the attention, then of the MLP, each (B, F, 1, D), in block `index`."""
         own = self._own([None if run.table is None else run.table[:, index] for run in self.runs])
-        vectors = self.vectors + wide(table.flatten()) + own
+        vectors = self.vectors + widened(table.flatten()) + own
         shift, scale, gate, low, high, last = vectors[:, :, None].chunk(6, -1)
         return shift, 1 + scale, gate, low, 1 + high, last
 
     def two(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and 1 + scale of the last modulation, (B, F, 1, D) each; table (2, D)."""
-        vectors = torch.cat((self.c, self.c), -1) + wide(table.flatten()) + self._own([run.last for run in self.runs])
+        own = self._own([run.last for run in self.runs])
+        vectors = torch.cat((self.c, self.c), -1) + widened(table.flatten()) + own
         shift, scale = vectors[:, :, None].chunk(2, -1)
         return shift, 1 + scale
 
@@ -63,7 +65,7 @@ def stretches(runs: Sequence[Run], time: Callable[[Tensor], Tensor], together: b
 
     groups = [list(group) for _, group in groupby(runs, key=size if together else id)]
     whole = [(tuple(group), torch.cat([run.c for run in group], 1)) for group in groups]
-    return [Stretch(group, wide(c), wide(time(c))) for group, c in whole]
+    return [Stretch(group, widened(c), widened(time(c))) for group, c in whole]
 
 
 def modulate(
