@@ -5,6 +5,8 @@
 #   runs/uwm.sh row NAME SEED      one row: train, act from 50 published starts of each task, answer every question
 #   runs/uwm.sh walks              row uwm 0 and row ddpm_ends 0 by other solvers and steps, 20 starts of each task
 #   runs/uwm.sh plan               row uwm 0 plans: 8 chunks, the one that ends nearest the goal, 20 starts of each task
+#   runs/uwm.sh varied             rows uwm, diffusion_policy, pad, gr1 0 in other light, another room, a messy
+#                                  table, 20 starts of each task
 #   runs/uwm.sh all                all of them, the most important first
 #   runs/uwm.sh speed              how fast each system trains and acts here: a few steps, for the hours of what is not run
 #
@@ -162,6 +164,19 @@ plan() {
         --against "$out/uwm-0/rollout/ledger.jsonl"
 }
 
+# Other looks of the world from the same starts, beside what the same row did without.
+varied() {
+    local episodes=20 world=metaworld/$tasks name looks sampled
+    for name in uwm diffusion_policy pad gr1; do
+        sampled=(--steps "$solver_steps")
+        if [ "$name" = gr1 ]; then sampled=(); fi
+        for looks in light background clutter; do
+            roll "$out/$name-0" "$name-0" "$looks" --variation "$looks" \
+                --against "$out/$name-0/rollout/ledger.jsonl" "${sampled[@]}"
+        done
+    done
+}
+
 people() { "$bin/polyclock" collect people --clips "${CLIPS:-200}" --out "$out/people" --workers 2; }
 
 everything() {
@@ -173,6 +188,7 @@ everything() {
     for name in $(names | tail -n +2); do row "$name" 0; done
     walks
     plan
+    varied
     "$bin/python" tools/results.py
 }
 
@@ -195,13 +211,14 @@ speed() {
 }
 
 case ${1:-help} in
-row | walks | plan | all | speed) mkdir -p "$out/cache" "$results" ;;
+row | walks | plan | varied | all | speed) mkdir -p "$out/cache" "$results" ;;
 esac
 case ${1:-help} in
 names) names ;;
 row) row "$2" "$3" ;;
 walks) walks ;;
 plan) plan ;;
+varied) varied ;;
 all) everything ;;
 speed) speed ;;
 *) sed -n '2,/^set/p' "$0" | sed '$d;s/^# \{0,1\}//' ;;

@@ -176,6 +176,16 @@ def test_what_kept_targets_differ_by_and_latencies_are_drawn_from_their_numbers(
     assert "200 calls at batch 1, 10 steps" in text and "moves 3000 GB/s" in text
 
 
+def test_other_looks_stand_beside_the_same_starts_without(tool) -> None:
+    lines = tool.varied().splitlines()
+    assert len(lines) == 2 + 12 and all("not run" in line for line in lines[2:])
+    pair = {"both": 50, "first": 5, "second": 30, "neither": 15, "p_value": 2e-5}
+    pair |= {"difference": -0.25, "low": -0.36, "high": -0.14}
+    tool.put("pad-0.clutter", rollout(11) | {"against": pair})
+    line = next(line for line in tool.varied().splitlines() if line.startswith("| PAD | clutter"))
+    assert line == "| PAD | clutter | 0.22 [0.10, 0.90] | 0.80 [0.71, 0.87] | -0.25 [-0.36, -0.14], p = 2e-05 |"
+
+
 def test_the_script_knows_the_rows_of_the_tables(tool, tmp_path: Path) -> None:
     words = ["bash", str(ROOT / "runs" / "uwm.sh"), "names"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
