@@ -134,7 +134,7 @@ row() {
     if [ "$name" = alone ]; then sampled+=(--query "$bare"); fi
     roll "$run" "$name-$seed" rollout "${sampled[@]}" "${against[@]}"
     case $name in
-    uwm | diffusion_policy | pad | gr1 | shared) ask "$run" "$name-$seed" "${sampled[@]}" ;;
+    uwm | diffusion_policy | pad | gr1 | shared | ddpm_bare) ask "$run" "$name-$seed" "${sampled[@]}" ;;
     esac
     # Only where actions are known apart from the video can they be read off one.
     if [ "$name" = uwm ]; then

@@ -190,3 +190,4 @@ def test_the_script_knows_the_rows_of_the_tables(tool, tmp_path: Path) -> None:
     words = ["bash", str(ROOT / "runs" / "uwm.sh"), "names"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == set(tool.ROWS)
+    assert f"    {' | '.join(tool.ANSWERS)}) ask " in (ROOT / "runs" / "uwm.sh").read_text()

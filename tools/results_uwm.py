@@ -47,6 +47,7 @@ ROWS = {  # the rows of runs/uwm.sh: what they are, and whose speed they have (i
 SYSTEMS = ("uwm", "diffusion_policy", "pad", "gr1")
 VARIATIONS = ("light", "background", "clutter")
 VARIED = 20  # starts of each task under each variation
+ANSWERS = (*SYSTEMS, "shared", "ddpm_bare")  # the rows that are asked every question
 MIXED = {"alone": {"uwm": 0.7, "diffusion_policy": 0.3}}  # shares of a row's steps, where these have not one speed
 ASKED = (  # question, measure, digits: the columns of the table of questions
     ("policy", "action.error", 3),
@@ -203,7 +204,7 @@ def planning() -> str:
 def questions() -> str:
     """What every system answers about episodes that it has not seen."""
     rows, groups = [], {}
-    for name in (*SYSTEMS, "shared"):
+    for name in ANSWERS:
         for seed in range(SEEDS.get(name, 1)):
             document, title = found(name, seed), f"{ROWS[name][0]}, seed {seed}"
             if not document:
