@@ -79,7 +79,8 @@ def test_no_variation_changes_what_happens_in_a_task(task: str) -> None:
         world = Tabletop(task, size=32, variation=name)
         for start, episode, looks in zip(begun, expected, shown, strict=True):
             assert lived(world, start) == episode, (name, start.number)
-            assert np.abs(picture(world, start).astype(float) - looks).mean() > 1, (name, start.number)
+            change = np.abs(picture(world, start).astype(float) - looks).mean(-1)
+            assert (change > 5).mean() > 0.015, (name, start.number)
         world.close()
     plain.close()
 
@@ -118,7 +119,7 @@ def test_clutter_is_seen_and_hides_nothing_that_matters(worlds) -> None:
         plain, messy = view(worlds["plain"], start), view(worlds["clutter"], start)
         room = of_the_room(worlds["plain"], plain)
         there = (messy.geom == -1) & (plain.geom >= 0)
-        assert there.mean() > 0.01, "of the whole picture"
+        assert there.mean() > 0.015, "of the whole picture"
         assert (messy.depth[there] < plain.depth[there]).all() and np.array_equal(
             messy.depth[~there], plain.depth[~there]
         )

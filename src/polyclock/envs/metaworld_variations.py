@@ -19,7 +19,7 @@ from .world import Start
 VARIATIONS = ("light", "background", "clutter")
 
 BRIGHT = (0.5, 1.2)  # 1: about as bright as without. More would not show: what lies flat has all the light it can show
-TINTED = (0.35, 0.75)  # how much of a colour is in the light, from white to all
+TINTED = (0.3, 0.65)  # how much of a colour is in the light, from white to all
 
 SURFACES = ("floor", "wall", "table")  # classes of bodies; a wall is what stands round the table
 STUFF = (None, "basic_floor")  # what these are made of then: of their colour alone, or of tiles in it
@@ -29,7 +29,7 @@ FLOOR = -0.913  # m: where it lies; the top of the table is at 0
 # Where clutter stands: m from the middle of the table to either side, and along y. In the middle are the objects, and
 # the hand moves there.
 BESIDE, ALONG = (0.42, 0.59), (0.31, 0.89)
-WIDE, TALL = (0.03, 0.06), (0.02, 0.1)  # half of a thing, m
+WIDE, TALL = (0.035, 0.06), (0.03, 0.1)  # half of a thing, m
 FEWEST, MOST = 10, 16
 TRIES = 50  # places for one that are looked at before it is left out
 
@@ -89,20 +89,20 @@ def _background(scene: Scene, dice: np.random.Generator) -> None:
 
 
 def _clutter(scene: Scene, dice: np.random.Generator) -> None:
-    """Boxes, balls and cans that stand on the table, beside its middle and apart from each other."""
+    """Boxes, balls and cans that stand on the table, on both sides of its middle and apart from each other."""
     pieces: list[Ornament] = []
-    for _ in range(int(dice.integers(FEWEST, MOST + 1))):
-        tried = (_piece(dice) for _ in range(TRIES))
+    for number in range(int(dice.integers(FEWEST, MOST + 1))):
+        tried = (_piece(dice, -1 if number % 2 else 1) for _ in range(TRIES))
         free = next((piece for piece in tried if all(_apart(piece, other) for other in pieces)), None)
         pieces += [free] if free else []
     scene.ornaments = tuple(pieces)
 
 
-def _piece(dice: np.random.Generator) -> Ornament:
-    """One thing somewhere on the table."""
+def _piece(dice: np.random.Generator, side: int) -> Ornament:
+    """One thing somewhere on a side of the table: 1 or -1."""
     import mujoco
 
-    x, y = dice.choice((-1, 1)) * dice.uniform(*BESIDE), dice.uniform(*ALONG)
+    x, y = side * dice.uniform(*BESIDE), dice.uniform(*ALONG)
     wide, deep, high = dice.uniform(*WIDE), dice.uniform(*WIDE), dice.uniform(*TALL)
     shape, size, top = (
         (mujoco.mjtGeom.mjGEOM_BOX, (wide, deep, high), high),
