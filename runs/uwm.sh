@@ -2,7 +2,7 @@
 # UWM and the systems beside it in the tabletop world: the rows of every table of docs/results.md, section "UWM".
 #
 #   runs/uwm.sh names              the rows there are
-#   runs/uwm.sh row NAME SEED      one row: train, act from 50 published starts of each task, answer every question
+#   runs/uwm.sh row NAME SEED      one row: train, act from 50 published starts of each task; seed 0 answers every question
 #   runs/uwm.sh walks              row uwm 0 and row ddpm_ends 0 by other solvers and steps, 20 starts of each task
 #   runs/uwm.sh plan               row uwm 0 plans: 8 chunks, the one that ends nearest the goal, 20 starts of each task
 #   runs/uwm.sh varied             rows uwm, diffusion_policy, pad, gr1 0 in other light, another room, a messy
@@ -133,6 +133,7 @@ row() {
     fi
     if [ "$name" = alone ]; then sampled+=(--query "$bare"); fi
     roll "$run" "$name-$seed" rollout "${sampled[@]}" "${against[@]}"
+    if [ "$seed" != 0 ]; then return; fi
     case $name in
     uwm | diffusion_policy | pad | gr1 | shared | ddpm_bare) ask "$run" "$name-$seed" "${sampled[@]}" ;;
     esac

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -26,6 +29,27 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set POLYCLOCK_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def results_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A tool of results by its name, reading from an empty folder where its `put(name, document)` writes."""
+
+    def load(name: str, prefix: str = "") -> ModuleType:
+        monkeypatch.syspath_prepend(ROOT / "tools")
+        tool, tables = importlib.import_module(name), importlib.import_module("tables")
+        monkeypatch.setattr(tables, "ROOT", tmp_path)
+
+        def put(kind: str, document: dict, folder: str = "runs/results") -> None:
+            path = tmp_path / folder / f"{prefix}{kind}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document))
+
+        monkeypatch.setattr(tool, "put", put, raising=False)
+        monkeypatch.setattr(tool, "tables", tables, raising=False)
+        return tool
+
+    return load
 
 
 @pytest.hookimpl(hookwrapper=True)

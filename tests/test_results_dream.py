@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import subprocess
 from pathlib import Path
 
@@ -17,19 +15,8 @@ def said(mean: float) -> dict:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The tool, with `put` writing documents where it looks for them."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    made, tables = importlib.import_module("results_dream"), importlib.import_module("tables")
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-
-    def put(name: str, document: dict, folder: str = "runs/results") -> None:
-        path = tmp_path / folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document))
-
-    made.put = put
-    return made
+def tool(results_tool):
+    return results_tool("results_dream")
 
 
 def evaluation(question: str, errors: dict, world: dict, beside: dict | None = None, better: str = "") -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import subprocess
 from dataclasses import replace
@@ -45,19 +44,11 @@ def document(depth: float, video: float) -> dict:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The tool, with `put` writing documents where it looks for them."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    found, tables = importlib.import_module("results_unity"), importlib.import_module("tables")
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    (tmp_path / "runs" / "results").mkdir(parents=True)
+def tool(results_tool, tmp_path: Path):
+    """The tool, in a folder where the script says how long its rows are."""
+    (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "people.sh").write_text("steps=${STEPS:-3600} windows=${WINDOWS:-60}\n")
-
-    def put(name: str, content: dict) -> None:
-        (tmp_path / "runs" / "results" / f"unity-{name}.json").write_text(json.dumps(content))
-
-    found.put = put
-    return found
+    return results_tool("results_unity", "unity-")
 
 
 def test_without_runs_everything_says_so_and_nothing_else(tool) -> None:
@@ -70,9 +61,9 @@ def test_hours_are_those_of_two_free_cores(tool) -> None:
     about = {"command": "runs/people.sh speed", "date": "2026-01-01", "load": [1.0], "cores": 2}
     tool.put("speed", about | {"rows": dict.fromkeys(tool.SPEEDS, STEP)})
     assert tool.hours("joint") == pytest.approx((3600 + 600) / 2 / 3600)
-    assert "| `joint` | five maps, three tasks | 0 of 2 |  |  | not run: 1.2 hours |" in tool.ledger()
+    assert "| `joint` | five maps, three tasks | 0 of 2 |  |  | not run: 1.2 hours |" in tool.parts()["unity-ledger"]
     tool.put("joint-0.ledger", {"steps": 3600, "minutes": 41.4})
-    assert "| 1 of 2 | 3600 | 41 | not run: 0.6 hours |" in tool.ledger()
+    assert "| 1 of 2 | 3600 | 41 | not run: 0.6 hours |" in tool.parts()["unity-ledger"]
     assert "3600 steps and 60 windows" in tool.speeds()
 
 

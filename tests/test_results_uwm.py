@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import subprocess
@@ -33,19 +32,11 @@ def rollout(solved: int, rival: str | None = None) -> dict:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The tool, with `put` writing documents where it looks for them."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    found, tables = importlib.import_module("results_uwm"), importlib.import_module("tables")
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    (tmp_path / "runs" / "results").mkdir(parents=True)
+def tool(results_tool, tmp_path: Path):
+    """The tool, in a folder where the script says how long its rows are."""
+    (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "uwm.sh").write_text("steps=${STEPS:-3600} episodes=${EPISODES:-50}\n")
-
-    def put(name: str, document: dict) -> None:
-        (tmp_path / "runs" / "results" / f"uwm-{name}.json").write_text(json.dumps(document))
-
-    found.put = put
-    return found
+    return results_tool("results_uwm", "uwm-")
 
 
 def test_without_runs_everything_says_so_and_nothing_else(tool) -> None:
@@ -62,9 +53,9 @@ def test_hours_are_those_of_two_free_cores(tool) -> None:
     assert tool.hours("scratch") == pytest.approx(1.0 + 50 * 10 / 2 / 3600)
     assert tool.hours("pretrained") == pytest.approx(1.0)
     assert "| UWM, seed 0 | not run: 1.3 hours |" in tool.success("uwm")
-    assert "0 of 2" in tool.ledger() and "not run: 2.7 hours" in tool.ledger()
+    assert "0 of 2" in tool.parts()["uwm-ledger"] and "not run: 2.7 hours" in tool.parts()["uwm-ledger"]
     tool.put("uwm-0.ledger", {"steps": 3600, "minutes": 61.4})
-    assert "| 1 of 2 | 3600 | 61 | not run: 1.3 hours |" in tool.ledger()
+    assert "| 1 of 2 | 3600 | 61 | not run: 1.3 hours |" in tool.parts()["uwm-ledger"]
     assert "seconds of 3600 steps" in tool.speeds() and "and 50 episodes of each task" in tool.speeds()
 
 
@@ -81,9 +72,12 @@ def test_hours_follow_what_the_script_would_do_now(tool) -> None:
     script = (ROOT / "runs" / "uwm.sh").read_text()
     changed, places = re.subn(r"STEPS:-\d+", "STEPS:-7200", script)
     (tool.tables.ROOT / "runs" / "uwm.sh").write_text(changed)
-    assert places == 1 and (tool.planned("STEPS"), tool.planned("EPISODES")) == (7200, 50)
+    assert places == 1 and (
+        tool.tables.default_of("uwm.sh", "STEPS"),
+        tool.tables.default_of("uwm.sh", "EPISODES"),
+    ) == (7200, 50)
     with pytest.raises(AssertionError, match="no default of SEEDS"):
-        tool.planned("SEEDS")
+        tool.tables.default_of("uwm.sh", "SEEDS")
 
 
 def test_a_call_without_tokens_for_the_future_is_drawn_from_its_numbers(tool) -> None:
@@ -123,8 +117,8 @@ def test_what_was_found_stands_beside_what_it_is_compared_with(tool) -> None:
     tool.put("uwm-0.goal", rollout(3))
     tool.put("uwm-0", {"questions": asked})
     text = tool.questions()
-    assert "| Diffusion Policy, seed 0 | 0.500 [0.400, 0.600] | not asked |" in text and "| 35/250 | 15/250 |" in text
-    assert "| mean action (windows of `uwm-0`, `diffusion_policy-0`) | 0.500 [0.400, 0.600] |" in text
+    assert "| Diffusion Policy | 0.500 [0.400, 0.600] | not asked |" in text and "| 35/250 | 15/250 |" in text
+    assert "| mean action (windows of `uwm`, `diffusion_policy`) | 0.500 [0.400, 0.600] |" in text
     width = text.splitlines()[0].count("|")
     assert all(line.count("|") == width for line in text.splitlines())
 
@@ -138,8 +132,8 @@ def test_a_yardstick_stands_beside_those_whose_windows_it_was_asked_about(tool) 
     tool.put("diffusion_policy-0", document(0.846, "policy"))
     tool.put("pad-0", document(0.848, "joint"))
     lines = [line for line in tool.questions().splitlines() if line.startswith("| mean action")]
-    one = "| mean action (windows of `uwm-0`, `pad-0`) | 0.848 [0.748, 0.948] |  | 0.848 [0.748, 0.948] |"
-    other = "| mean action (windows of `diffusion_policy-0`) | 0.846 [0.746, 0.946] |  |  |"
+    one = "| mean action (windows of `uwm`, `pad`) | 0.848 [0.748, 0.948] |  | 0.848 [0.748, 0.948] |"
+    other = "| mean action (windows of `diffusion_policy`) | 0.846 [0.746, 0.946] |  |  |"
     assert len(lines) == 2 and lines[0].startswith(one) and lines[1].startswith(other)
 
 

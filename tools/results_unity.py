@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import tables
-from tables import load, number, row, table
+from tables import default_of, ledger, load, number, row, table
 
 MAPS = ("depth", "flow", "segmentation", "skeleton", "surface")
 SEEDS = (0, 1)
@@ -53,13 +52,6 @@ def found(name: str, seed: int, kind: str = "") -> dict | None:
     return load(f"runs/results/unity-{name}-{seed}{'.' + kind if kind else ''}.json")
 
 
-def planned(name: str) -> int:
-    """The default of a variable of runs/people.sh: STEPS, WINDOWS."""
-    match = re.search(rf"\$\{{{name}:-(\d+)\}}", (tables.ROOT / "runs" / "people.sh").read_text())
-    assert match, f"runs/people.sh has no default of {name}"
-    return int(match[1])
-
-
 def hours(name: str) -> float | None:
     """What one run of a row takes on two free cores as runs/people.sh would make it now; None where no speed was
     measured."""
@@ -67,28 +59,14 @@ def hours(name: str) -> float | None:
     if not speed:
         return None
     mine = speed["rows"][ROWS[name][1]]
-    return (
-        (planned("STEPS") * mine["cpu_seconds_a_step"] + planned("WINDOWS") * mine["cpu_seconds_a_window"]) / 2 / 3600
-    )
+    learning = default_of("people.sh", "STEPS") * mine["cpu_seconds_a_step"]
+    return (learning + default_of("people.sh", "WINDOWS") * mine["cpu_seconds_a_window"]) / 2 / 3600
 
 
 def not_run(name: str, runs: int = 1) -> str:
     """The words for a row that was not run."""
     spent = hours(name)
     return "not run" if spent is None else f"not run: {runs * spent:.1f} hours"
-
-
-def ledger() -> str:
-    """Runs and what they cost, or would."""
-    rows, spent = [], 0.0
-    for name, (title, _) in ROWS.items():
-        costs = [c for c in (found(name, seed, "ledger") for seed in SEEDS) if c]
-        spent += sum(c["minutes"] for c in costs)
-        left = not_run(name, len(SEEDS) - len(costs)) if len(costs) < len(SEEDS) else ""
-        steps, minutes = ", ".join(str(c["steps"]) for c in costs), ", ".join(f"{c['minutes']:.0f}" for c in costs)
-        rows.append(row(f"`{name}`", title, f"{len(costs)} of {len(SEEDS)}", steps, minutes, left))
-    rows.append(row("all", "", "", "", f"{spent:.0f}", ""))
-    return table(("row", "what it is", "runs", "steps", "minutes of training steps", ""), rows)
 
 
 def speeds() -> str:
@@ -100,10 +78,11 @@ def speeds() -> str:
         row(ROWS[name][0], f"{s['cpu_seconds_a_step']:.2f}", f"{s['cpu_seconds_a_window']:.1f}")
         for name, s in document["rows"].items()
     ]
+    steps, windows = (default_of("people.sh", variable) for variable in ("STEPS", "WINDOWS"))
     said = (
         f"`{document['command']}`, {document['date']}: 30 steps of 16 samples, and every question about 4 windows "
         f"(load average {document['load'][0]:.1f} on {document['cores']} cores at its end). The hours count the "
-        f"processor's seconds of {planned('STEPS')} steps and {planned('WINDOWS')} windows as if two cores were free."
+        f"processor's seconds of {steps} steps and {windows} windows as if two cores were free."
     )
     return said + "\n\n" + table(("row", "processor's seconds a step", "... a window, all questions"), rows)
 
@@ -279,7 +258,7 @@ def unseen(kind: str, *names: str) -> str:
 def parts() -> dict[str, str]:
     """Every generated part, by its mark."""
     return {
-        "unity-ledger": ledger(),
+        "unity-ledger": ledger("unity", {n: (title, len(SEEDS)) for n, (title, _) in ROWS.items()}, not_run),
         "unity-speed": speeds(),
         "unity-estimation": estimation(),
         "unity-control": control(),

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
-import tables
 from results_calls import call, latency
-from tables import load, number, row, table
+from tables import default_of, ledger, load, number, row, table
 
 from polyclock.evaluate.intervals import wilson
 
@@ -65,13 +63,6 @@ def found(name: str, seed: int, kind: str = "") -> dict | None:
     return load(f"runs/results/uwm-{name}-{seed}{'.' + kind if kind else ''}.json")
 
 
-def planned(name: str) -> int:
-    """The default of a variable of runs/uwm.sh: STEPS, EPISODES."""
-    match = re.search(rf"\$\{{{name}:-(\d+)\}}", (tables.ROOT / "runs" / "uwm.sh").read_text())
-    assert match, f"runs/uwm.sh has no default of {name}"
-    return int(match[1])
-
-
 def hours(name: str, training: bool = True) -> float | None:
     """What one run of a row takes on two free cores as runs/uwm.sh would make it now, or its acting alone; None where
     no speed was measured."""
@@ -81,30 +72,15 @@ def hours(name: str, training: bool = True) -> float | None:
     systems, kind = speed["systems"], ROWS[name][1]
     step = sum(part * systems[of]["cpu_seconds_a_step"] for of, part in MIXED.get(name, {kind: 1.0}).items())
     tasks = {"pretrained": 0, "scratch": 1, "finetuned": 1}.get(name, len(TASKS))
-    acting = planned("EPISODES") * tasks * systems[kind]["seconds_an_episode"] / 2
-    learning = planned("STEPS") * step / 2 if training else 0.0
+    acting = default_of("uwm.sh", "EPISODES") * tasks * systems[kind]["seconds_an_episode"] / 2
+    learning = default_of("uwm.sh", "STEPS") * step / 2 if training else 0.0
     return (learning + acting) / 3600
 
 
-def not_run(*names: str, runs: float = 1, training: bool = True) -> str:
-    """The words for rows that were not run."""
-    each = [hours(name, training) for name in names]
-    return "not run" if None in each else f"not run: {runs * sum(filter(None, each)):.1f} hours"
-
-
-def ledger() -> str:
-    """Runs and what they cost, or would."""
-    rows, spent = [], 0.0
-    for name, (title, _) in ROWS.items():
-        seeds = SEEDS.get(name, 1)
-        costs = [c for c in (found(name, seed, "ledger") for seed in range(seeds)) if c]
-        spent += sum(c["minutes"] for c in costs)
-        minutes = ", ".join(f"{c['minutes']:.0f}" for c in costs)
-        left = not_run(name, runs=seeds - len(costs)) if len(costs) < seeds else ""
-        steps = ", ".join(str(c["steps"]) for c in costs)
-        rows.append(row(f"`{name}`", title, f"{len(costs)} of {seeds}", steps, minutes, left))
-    rows.append(row("all", "", "", "", f"{spent:.0f}", ""))
-    return table(("row", "what it is", "runs", "steps", "minutes of training steps", ""), rows)
+def not_run(name: str, runs: float = 1, training: bool = True) -> str:
+    """The words for a row that was not run."""
+    spent = hours(name, training)
+    return "not run" if spent is None else f"not run: {runs * spent:.1f} hours"
 
 
 def speeds() -> str:
@@ -117,11 +93,12 @@ def speeds() -> str:
             f"{s['seconds_an_episode']:.1f}")
         for name, s in document["systems"].items()
     ]  # fmt: skip
+    steps, episodes = (default_of("uwm.sh", variable) for variable in ("STEPS", "EPISODES"))
     said = (
         f"`{document['command']}`, {document['date']}: two processes, 30 steps of 32 samples, untrained networks in "
         f"episodes of 200 steps at most. The machine was shared (load average {document['load'][0]:.1f} on "
         f"{document['cores']} cores at its end), so that on a free one steps are rather quicker. The hours count the "
-        f"processor's seconds of {planned('STEPS')} steps as if two cores were free, and {planned('EPISODES')} "
+        f"processor's seconds of {steps} steps as if two cores were free, and {episodes} "
         "episodes of each task as they were timed."
     )
     head = ("system", "steps a second", "processor's seconds a step", "ms a call", "seconds an episode")
@@ -202,20 +179,19 @@ def planning() -> str:
 
 
 def questions() -> str:
-    """What every system answers about episodes that it has not seen."""
+    """What every system (its first seed) answers about episodes that it has not seen."""
     rows, groups = [], {}
     for name in ANSWERS:
-        for seed in range(SEEDS.get(name, 1)):
-            document, title = found(name, seed), f"{ROWS[name][0]}, seed {seed}"
-            if not document:
-                rows.append(row(title, not_run(name), *[""] * (len(ASKED) + 1)))
-                continue
-            asked = document["questions"]
-            cells = [number(asked.get(q, {}).get("errors", {}).get(m), digits) or "not asked" for q, m, digits in ASKED]
-            ways = (found(name, seed, kind) for kind in ("tracking", "goal"))
-            rows.append(row(title, *cells, *(f"{w['successes']}/{w['episodes']}" if w else "" for w in ways)))
-            for series, errors in yardsticks(asked).items():
-                together(groups.setdefault(series, []), errors, f"`{name}-{seed}`")
+        document, title = found(name, 0), ROWS[name][0]
+        if not document:
+            rows.append(row(title, not_run(name), *[""] * (len(ASKED) + 1)))
+            continue
+        asked = document["questions"]
+        cells = [number(asked.get(q, {}).get("errors", {}).get(m), digits) or "not asked" for q, m, digits in ASKED]
+        ways = (found(name, 0, kind) for kind in ("tracking", "goal"))
+        rows.append(row(title, *cells, *(f"{w['successes']}/{w['episodes']}" if w else "" for w in ways)))
+        for series, errors in yardsticks(asked).items():
+            together(groups.setdefault(series, []), errors, f"`{name}`")
     for series, lines in groups.items():
         for errors, whose in lines:
             cells = (errors.get((q, m), "") for q, m, _ in ASKED)
@@ -261,14 +237,12 @@ def horizon() -> str:
 
 def counterfactual() -> str:
     """Whether other actions change the predicted picture as they change the simulator's."""
-    rows = []
-    for seed in range(SEEDS["uwm"]):
-        document = found("uwm", seed) or {}
-        for world, part in document.get("probes", {}).get("counterfactual", {}).get("rows", {}).items():
-            shuffled = next((m for who, m in part["beside"].items() if "shuffled" in who), {})
-            mine = part["errors"]
-            cells = (mine.get("video.cosine"), shuffled.get("video.cosine"), mine.get("video.explained"))
-            rows.append(row(f"{world}, seed {seed}", *map(number, cells)))
+    rows, document = [], found("uwm", 0) or {}
+    for world, part in document.get("probes", {}).get("counterfactual", {}).get("rows", {}).items():
+        shuffled = next((m for who, m in part["beside"].items() if "shuffled" in who), {})
+        mine = part["errors"]
+        cells = (mine.get("video.cosine"), shuffled.get("video.cosine"), mine.get("video.explained"))
+        rows.append(row(world, *map(number, cells)))
     head = ("world", "cosine of the change", "with shuffled actions", "share explained")
     return table(head, rows) if rows else not_run("uwm")
 
@@ -279,7 +253,7 @@ def varied() -> str:
     for name in SYSTEMS:
         for looks in VARIATIONS:
             document = found(name, 0, looks)
-            cells = (not_run(name, runs=VARIED / planned("EPISODES"), training=False), "", "")
+            cells = (not_run(name, runs=VARIED / default_of("uwm.sh", "EPISODES"), training=False), "", "")
             if document:
                 pair = document["against"]
                 pairs = [pair[who] for who in ("both", "first", "second", "neither")]
@@ -304,7 +278,7 @@ def others() -> str:
 def parts() -> dict[str, str]:
     """Every generated part, by its mark."""
     return {
-        "uwm-ledger": ledger(),
+        "uwm-ledger": ledger("uwm", {n: (title, SEEDS.get(n, 1)) for n, (title, _) in ROWS.items()}, not_run),
         "uwm-speed": speeds(),
         "uwm-call": call(),
         "uwm-latency": latency(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +31,26 @@ def row(*cells: object) -> str:
 
 def table(head: tuple[str, ...], rows: list[str]) -> str:
     return "\n".join([row(*head), row(*["---"] * len(head)), *rows]) if rows else "not run"
+
+
+def default_of(script: str, variable: str) -> int:
+    """The default of a variable of a script in runs/, such as STEPS."""
+    match = re.search(rf"\$\{{{variable}:-(\d+)\}}", (ROOT / "runs" / script).read_text())
+    assert match, f"runs/{script} has no default of {variable}"
+    return int(match[1])
+
+
+def ledger(of: str, titles: Mapping[str, tuple[str, int]], left: Callable[[str, int], str]) -> str:
+    """What the runs `OF-NAME-SEED` cost, and what is `left` of a name so many runs of which were not made.
+
+    `titles` has a title and a number of seeds for each name.
+    """
+    rows, spent = [], 0.0
+    for name, (title, seeds) in titles.items():
+        costs = [c for c in (load(f"runs/results/{of}-{name}-{seed}.ledger.json") for seed in range(seeds)) if c]
+        spent += sum(c["minutes"] for c in costs)
+        steps, minutes = ", ".join(str(c["steps"]) for c in costs), ", ".join(f"{c['minutes']:.0f}" for c in costs)
+        missing = left(name, seeds - len(costs)) if len(costs) < seeds else ""
+        rows.append(row(f"`{name}`", title, f"{len(costs)} of {seeds}", steps, minutes, missing))
+    rows.append(row("all", "", "", "", f"{spent:.0f}", ""))
+    return table(("row", "what it is", "runs", "steps", "minutes of training steps", ""), rows)
