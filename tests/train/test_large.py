@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from standin import Numbers, build, saved
 from test_parallel import assert_close, together
 
-from polyclock import DiT
+from polyclock import DiT, Recipe
 from polyclock.commands import run_folder
 from polyclock.dice import Dice
 from polyclock.model import WorldModel
@@ -23,24 +23,33 @@ from polyclock.train.parallel import recompute
 from polyclock.train.settings import Training
 
 
+OTHER = replace(RECIPE, backbone=DiT(width=24, depth=2, heads=2))
+# Depth has blocks of its own, for which there is no table.
+OWN = replace(
+    RECIPE,
+    backbone=replace(RECIPE.backbone, experts={"depth": 24}),
+    modulation=replace(RECIPE.modulation, table=False),
+)
+
+
 def loss_of(model: WorldModel) -> torch.Tensor:
     batch = ClipLoader(Numbers(24), 4, seed=1).batch(0)
     return step_loss(model, batch, Dice(0, 0, range(4)), step=0, global_size=4)[0]
 
 
-def two(folder: Path, training: Training) -> list[int]:
-    return together(lambda rank: run(make_job(), training, folder))
+def two(folder: Path, training: Training, recipe: Recipe = RECIPE) -> list[int]:
+    return together(lambda rank: run(make_job(recipe), training, folder))
 
 
 # ---------------------------------------------------------------- blocks computed anew
 
 
-@pytest.mark.parametrize("backbone", [RECIPE.backbone, DiT(width=24, depth=2, heads=2)], ids=["wan", "dit"])
-def test_blocks_computed_anew_give_the_same_gradients_and_keep_less(backbone) -> None:
+@pytest.mark.parametrize("recipe", [RECIPE, OTHER, OWN], ids=["wan", "dit", "own blocks"])
+def test_blocks_computed_anew_give_the_same_gradients_and_keep_less(recipe) -> None:
     kept: list[int] = []
     grads = []
     for anew in (False, True):
-        model = replace(RECIPE, backbone=backbone).build()
+        model = recipe.build()
         if anew:
             recompute(model)
         size = 0
@@ -162,14 +171,18 @@ def test_a_run_of_changes_goes_on_and_its_model_folder_needs_no_peft(tmp_path: P
 # ---------------------------------------------------------------- weights that processes share
 
 
-@pytest.mark.parametrize("lora", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_two_that_share_all_weights_are_one_and_one_goes_on(tmp_path: Path, lora: int) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "lora"),
+    [(RECIPE, 0), pytest.param(RECIPE, 2, marks=pytest.mark.slow), pytest.param(OWN, 0, marks=pytest.mark.slow)],
+    ids=["whole", "changes", "own blocks"],
+)
+def test_two_that_share_all_weights_are_one_and_one_goes_on(tmp_path: Path, recipe: Recipe, lora: int) -> None:
     """Saved by two, resumed by one, and the other way round; some batches of one process lack a modality."""
     if lora:
         pytest.importorskip("peft")
     training = replace(SETTINGS, lora=lora, shards=True, recompute=True, schedule="constant", accumulate=2)
-    one = run(make_job(), training, tmp_path / "one")
-    assert two(tmp_path / "two", training) == [0, 0]
+    one = run(make_job(recipe), training, tmp_path / "one")
+    assert two(tmp_path / "two", training, recipe) == [0, 0]
     assert_close(one.checkpoint, tmp_path / "two" / "checkpoints" / one.checkpoint.name, atol=2e-5)
     rows, others = (log.read(tmp_path / name / "log.jsonl") for name in ("one", "two"))
     assert len(rows) == len(others)
@@ -179,10 +192,10 @@ def test_two_that_share_all_weights_are_one_and_one_goes_on(tmp_path: Path, lora
         folder = tmp_path / order
         half = replace(training, steps=3)
         if order == "two then one":
-            assert two(folder, half) == [0, 0]
-            run(make_job(), training, folder)
+            assert two(folder, half, recipe) == [0, 0]
+            run(make_job(recipe), training, folder)
         else:
-            run(make_job(), half, folder)
-            assert two(folder, training) == [0, 0]
+            run(make_job(recipe), half, folder)
+            assert two(folder, training, recipe) == [0, 0]
         assert_close(one.checkpoint, folder / "checkpoints" / one.checkpoint.name, atol=2e-5)
     assert len(saved(one.checkpoint)) > 50

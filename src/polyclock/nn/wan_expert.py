@@ -73,15 +73,17 @@ class Expert(nn.Module):
         self.blocks = nn.ModuleList(ExpertBlock(dim, width, heads, hidden, cross, eps) for _ in range(depth))
 
 
-@dataclass
 class Exchange:
     """What stands in for a memory while a block of the wide stack runs: it adds the experts' keys and values behind the
-    block's own, and keeps all of them for the experts to look at."""
+    block's own, and keeps all of them, k and v (B, heads, keys, head), for the experts to look at.
 
-    more: Sequence[tuple[Tensor, Tensor]]
-    memory: Memory | None = None
-    k: Tensor | None = None
-    v: Tensor | None = None
+    No dataclass: a block whose weights are shared out among processes is handed a copy of any such.
+    """
+
+    def __init__(self, more: Sequence[tuple[Tensor, Tensor]], memory: Memory | None) -> None:
+        self.more, self.memory = more, memory
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
 
     def extend(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k and v (B, heads, L, head) of the block's own tokens -> those that its queries look at."""

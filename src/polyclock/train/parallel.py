@@ -108,9 +108,18 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
+def own_blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks that streams have of their own, beside those of the backbone."""
+    experts = getattr(getattr(model, "backbone", None), "experts", {})
+    return [block for expert in experts.values() for block in expert.blocks]
+
+
 def recompute(model: nn.Module) -> None:
-    """From now on a backward pass computes what happened within each block anew, in place of keeping it."""
-    for block in blocks_of(model):
+    """From now on a backward pass computes what happened within each block anew, in place of keeping it.
+
+    So for blocks that a stream has of its own, but for their queries, keys and values, which the others look at.
+    """
+    for block in (*blocks_of(model), *own_blocks(model)):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
@@ -121,8 +130,9 @@ def parallelize(module: nn.Module, mesh: DeviceMesh | None, shards: bool = False
     number of processes. Every parameter must take part in every forward pass, if only with zero rows.
 
     With `shards` each process keeps a share of every weight of `module.model` and puts a block's together while it
-    computes it (FSDP2), for models that do not fit on one GPU; else each keeps a copy of all. An optimizer is made
-    afterwards, of the weights that are then there.
+    computes it (FSDP2), for models that do not fit on one GPU; else each keeps a copy of all. Blocks that a stream has of
+    its own are narrow, and are together for a whole pass. An optimizer is made afterwards, of the weights that are then
+    there.
     """
     if mesh is None:
         return module
