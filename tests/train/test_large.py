@@ -22,7 +22,6 @@ from polyclock.train.loop import run
 from polyclock.train.parallel import recompute
 from polyclock.train.settings import Training
 
-
 OTHER = replace(RECIPE, backbone=DiT(width=24, depth=2, heads=2))
 # Depth has blocks of its own, for which there is no table.
 OWN = replace(

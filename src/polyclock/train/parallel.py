@@ -130,9 +130,9 @@ def parallelize(module: nn.Module, mesh: DeviceMesh | None, shards: bool = False
     number of processes. Every parameter must take part in every forward pass, if only with zero rows.
 
     With `shards` each process keeps a share of every weight of `module.model` and puts a block's together while it
-    computes it (FSDP2), for models that do not fit on one GPU; else each keeps a copy of all. Blocks that a stream has of
-    its own are narrow, and are together for a whole pass. An optimizer is made afterwards, of the weights that are then
-    there.
+    computes it (FSDP2), for models that do not fit on one GPU; else each keeps a copy of all. Blocks that a stream has
+    of its own are narrow, and are together for a whole pass. An optimizer is made afterwards, of the weights that are
+    then there.
     """
     if mesh is None:
         return module
