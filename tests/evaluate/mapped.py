@@ -135,8 +135,12 @@ class Pushing:
         return self.seen()
 
     def step(self, action: np.ndarray) -> tuple[dict, bool]:
+        done = self.act(action)
+        return self.seen(), done
+
+    def act(self, action: np.ndarray) -> bool:
         self.level = float(np.clip(action[0], 0, 1))
-        return self.seen(), self.level == 1
+        return self.level == 1
 
     def expert(self) -> np.ndarray:
         return np.array([min(1.0, self.level + 0.02), 7.0], np.float32)

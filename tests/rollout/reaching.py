@@ -34,13 +34,17 @@ class Reaching:
         return self.observe()
 
     def step(self, action: np.ndarray) -> tuple[Observation, bool]:
+        done = self.act(action)
+        return self.observe(), done
+
+    def act(self, action: np.ndarray) -> bool:
         self.steps += 1
         if self.task == "fragile" and self.start.number == 3 and self.steps == 2:
             raise RuntimeError("the table broke\nand more")
         if self.task == "fatal" and self.start.number == 3 and self.steps == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         self.point = np.clip(self.point + 0.1 * np.clip(action, -1, 1), 0, 1)
-        return self.observe(), bool(np.abs(self.point - self.goal).max() < 0.12)
+        return bool(np.abs(self.point - self.goal).max() < 0.12)
 
     def observe(self) -> Observation:
         state = {"observation.state": self.point.astype(np.float32), "task": "come to the red point"}

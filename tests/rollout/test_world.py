@@ -303,8 +303,8 @@ from polyclock.rollout import Expert, World
 
 def slow(name, cameras, size):
     env = reaching.open_env(name, cameras, size)
-    step = env.step
-    env.step = lambda action: (time.sleep(0.2), step(action))[1]
+    act = env.act
+    env.act = lambda action: (time.sleep(0.2), act(action))[1]
     return env
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ class Tabletop:
         return self.observe(), done
 
     def act(self, action: np.ndarray) -> bool:
-        """`step` without rendering."""
+        """`step` without drawing."""
         self.start  # noqa: B018 - an episode must have begun
         values = np.asarray(action, np.float32)
         if values.shape != (self.action_dim,) or not np.isfinite(values).all():

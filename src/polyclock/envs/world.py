@@ -45,6 +45,9 @@ class Env(Protocol):
     def step(self, action: np.ndarray) -> tuple[Observation, bool]:
         """Act once, action (A,) clipped to [-1, 1]; the next observation, and whether the task is done at this step."""
 
+    def act(self, action: np.ndarray) -> bool:
+        """`step` for one who does not look at what follows, which then need not be drawn."""
+
     def expert(self) -> np.ndarray:
         """What the scripted expert would do now, (A,) float32 in [-1, 1]; it knows where objects and goals are."""
 

@@ -19,8 +19,13 @@ class Episode(Protocol):
 
     latency: list[float]
 
-    def __call__(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """The next observation -> the action (A,) float32 to take now."""
+    @property
+    def looks(self) -> bool:
+        """Whether what follows its last action will be looked at; before the first action it always is."""
+        ...
+
+    def __call__(self, observation: Mapping[str, Any] | None) -> np.ndarray:
+        """The next observation, None where it does not look, -> the action (A,) float32 to take now."""
         ...
 
 
@@ -47,8 +52,9 @@ class Scripted:
 
     act: Any
     latency: list[float]
+    looks: bool = False
 
-    def __call__(self, observation: Mapping[str, Any]) -> np.ndarray:
+    def __call__(self, observation: Mapping[str, Any] | None) -> np.ndarray:
         return np.asarray(self.act(), np.float32)
 
 

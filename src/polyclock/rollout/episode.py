@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,12 @@ class Player:
         """The row of one episode. An exception of the world ends it as a failure that says so; others are raised."""
         env = self._open(job.task)
         began = time.perf_counter()
-        row, pictures = play(env, self.station.actor, job.start)
+        row, pictures = play(env, self.station.actor, job.start, filmed=bool(job.clips))
         row = {"task": job.task, "number": job.start.number, "start": start_hash(job.start), **row}
         row["seconds"] = round(time.perf_counter() - began, 3)
         if row["error"]:
             self.close()  # nobody knows in which state it is
-        if job.clips and pictures:
+        if pictures:
             write_clip(clip_of(job.clips, row), pictures, env.fps)
         return row
 
@@ -78,8 +79,9 @@ class Player:
         return self._env
 
 
-def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
-    """Act until the first success or `env.limit` steps. Returns the row and the first camera's picture at each step.
+def play(env: Env, actor: Actor, start: Start, *, filmed: bool) -> tuple[Row, list[np.ndarray]]:
+    """Act until the first success or `env.limit` steps. Returns the row, and where it is `filmed` the first camera's
+    picture at each step; else only what the actor looks at is drawn.
 
     `actions` in the row is a hash of every action that was taken, to the bit. Where the actor needs a demonstration and
     there is none, `error` says so and the episode has failed. Errors: ValueError for an action of the
@@ -88,11 +90,9 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
     pictures: list[np.ndarray] = []
     taken = hashlib.sha256()
     acting, steps, success = None, 0, False
-    seen, error = _tried(lambda: (env.reset(start), False))
+    observation, _, error = _tried(lambda: (env.reset(start), False))
     while error is None and not success and steps < env.limit:
-        assert seen is not None
-        observation, _ = seen
-        pictures += _picture(observation)
+        pictures += _picture(observation) if filmed else []
         try:
             acting = acting or actor.begin(env, start)
         except Undemonstrated as problem:
@@ -100,11 +100,11 @@ def play(env: Env, actor: Actor, start: Start) -> tuple[Row, list[np.ndarray]]:
             break
         action = _checked(acting(observation), env)
         taken.update(action.tobytes())
-        seen, error = _tried(lambda action=action: env.step(action))
-        if error is None:
-            steps, success = steps + 1, seen[1]
-    if error is None and seen is not None:
-        pictures += _picture(seen[0])
+        move = env.step if filmed or acting.looks else partial(_unseen, env)
+        observation, success, error = _tried(partial(move, action))
+        steps += error is None
+    if error is None and filmed:
+        pictures += _picture(observation)
     latency = 1000 * np.array(acting.latency if acting else [])
     row = {
         "success": success,
@@ -129,17 +129,22 @@ def _checked(action: np.ndarray, env: Env) -> np.ndarray:
     return action
 
 
-def _tried(call: Callable[[], tuple[Observation, bool]]) -> tuple[tuple[Observation, bool] | None, str | None]:
-    """(what the world answered, None) or (None, what it raised)."""
+def _unseen(env: Env, action: np.ndarray) -> tuple[None, bool]:
+    """`env.step` where nobody looks at what follows."""
+    return None, env.act(action)
+
+
+def _tried(call: Callable[[], tuple[Observation | None, bool]]) -> tuple[Observation | None, bool, str | None]:
+    """(what the world answered, whether the task is done, what it raised)."""
     try:
-        return call(), None
+        return *call(), None
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
-        return None, f"{type(error).__name__}: {first}"
+        return None, False, f"{type(error).__name__}: {first}"
 
 
-def _picture(observation: Observation) -> list[np.ndarray]:
-    return [observation[key] for key in observation if key.startswith(CAMERA)][:1]
+def _picture(observation: Observation | None) -> list[np.ndarray]:
+    return [] if observation is None else [observation[key] for key in observation if key.startswith(CAMERA)][:1]
 
 
 def _summary(latency: np.ndarray) -> dict[str, float] | None:

@@ -16,6 +16,7 @@ from ..data.window import offsets
 from ..modality import Signal
 
 Observation = Mapping[str, Any]
+Seen = Observation | None  # None: nobody looked
 
 
 class History:
@@ -32,13 +33,23 @@ class History:
     def __init__(self, signals: Mapping[str, Signal], fps: float, query: str) -> None:
         self.signals, self.query = dict(signals), query
         self._due = {n: np.array(offsets(s, fps), np.int64) for n, s in self.signals.items() if s.kind != "text"}
-        reach = max((int(-due.min(initial=0)) for due in self._due.values()), default=0)
-        self._seen: deque[Observation] = deque(maxlen=reach + 1)
+        # What lies ahead repeats the present, and text is read off it.
+        self._back = {0} | {max(0, -int(k)) for due in self._due.values() for k in due}
+        self._seen: deque[Seen] = deque(maxlen=max(self._back) + 1)
         self._scaler = VideoReformatter()
 
-    def add(self, observation: Observation) -> None:
-        """The next observation. Errors: ValueError for a column that it lacks or that has another shape."""
+    def holds(self, before: int, every: int) -> bool:
+        """Whether a window looks at the observation `before` steps before it is asked for, or one `every` so many
+        steps later."""
+        return any(k >= before and (k - before) % every == 0 for k in self._back)
+
+    def add(self, observation: Seen) -> None:
+        """The next observation; None for one that no window `holds`.
+
+        Errors: ValueError for a column that the first one lacks or that has another shape there.
+        """
         if not self._seen:
+            assert observation is not None
             self._check(observation)
         self._seen.append(observation)
 
@@ -47,7 +58,7 @@ class History:
         out: dict[str, Tensor | list[str]] = {}
         for name, signal in self.signals.items():
             if signal.kind == "text":
-                out[name] = [str(self._seen[-1][signal.key])]
+                out[name] = [str(self.at(0)[signal.key])]
                 continue
             due = self._due[name].tolist()
             frames = {k: self._frame(signal, self.at(k)[signal.key]) for k in set(due)}
@@ -57,7 +68,9 @@ class History:
     def at(self, due: int) -> Observation:
         """The observation `due` steps from now: the episode's first one before it began, the last one beyond it."""
         last = len(self._seen) - 1
-        return self._seen[min(max(last + due, 0), last)]
+        found = self._seen[min(max(last + due, 0), last)]
+        assert found is not None, "nobody looked at what a window holds"
+        return found
 
     def _frame(self, signal: Signal, value: np.ndarray) -> np.ndarray:
         if signal.kind != "video":

@@ -249,7 +249,12 @@ class Acting:
         self.chunk: np.ndarray | None = None
         self.next = 0
 
-    def __call__(self, observation: Mapping[str, Any]) -> np.ndarray:
+    @property
+    def looks(self) -> bool:
+        """Whether what follows the last action is part of what the model will be shown."""
+        return self.history.holds(self.execute - self.next, self.execute)
+
+    def __call__(self, observation: Mapping[str, Any] | None) -> np.ndarray:
         """The next observation -> (A,) float32, from the model where what it planned is used up."""
         self.history.add(observation)
         if self.chunk is None or self.next == self.execute:

@@ -61,7 +61,7 @@ class Foresight(History):
         super().__init__(signals, fps, query)
         self.film, self.step = film, -1
 
-    def add(self, observation: Mapping[str, Any]) -> None:
+    def add(self, observation: Mapping[str, Any] | None) -> None:
         super().add(observation)
         self.step += 1
 
