@@ -64,10 +64,12 @@ describe() {
     labelled25_video)
         from=$few
         flags+=(--also "$data/training?episodes=100-399&hide=action,observation.state" --also-share 0.5)
+        rival=labelled25
         ;;
     labelled25_people)
         from=$few
         flags+=(--also "$out/people?rename=observation.images.main:$camera" --also-share 0.5)
+        rival=labelled25
         ;;
     flow_ends) flags+=(--asked 0) ;;
     flow_bare) flags+=(--asked 0 --ends 0) rival=flow_ends ;;

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from polyclock.evaluate.paired import Pairs
+
 ROOT = Path(__file__).parents[1]
 SPEED = {"steps_per_s": 1.0, "cpu_seconds_a_step": 2.0, "ms_a_call": 50.0, "seconds_an_episode": 10.0}
 
@@ -121,6 +123,22 @@ def test_what_was_found_stands_beside_what_it_is_compared_with(tool) -> None:
     assert "| mean action (windows of `uwm`, `diffusion_policy`) | 0.500 [0.400, 0.600] |" in text
     width = text.splitlines()[0].count("|")
     assert all(line.count("|") == width for line in text.splitlines())
+
+
+def test_seeds_stand_alone_and_together(tool) -> None:
+    for name, others in (("uwm", {}), ("gr1", {"both": 150, "first": 50, "second": 0, "neither": 50})):
+        for seed in (0, 1):
+            document = rollout(30 if name == "uwm" else 40)
+            if others:
+                document["against"] = {"ledger": f"out/uwm-{seed}/rollout/ledger.jsonl", **Pairs(**others).plain()}
+            tool.put(f"{name}-{seed}.rollout", document)
+    first, second, all_seeds, other = tool.success("uwm", "gr1").splitlines()[4:8]
+    assert first.startswith("| UWM, all seeds | 0.60 [0.56, 0.64] | 60/100 |") and first.endswith("|  |")
+    assert second.endswith("+0.20 [+0.15, +0.25] to `uwm`, p = 1.8e-15 |") and all_seeds.startswith("| GR1, seed 1 |")
+    assert other.startswith("| GR1, all seeds | 0.80 [0.76, 0.83] | 80/100 |")
+    assert other.endswith("+0.20 [+0.16, +0.24] to `uwm`, p = 1.6e-30 |")
+    (tool.tables.ROOT / "runs" / "results" / "uwm-gr1-1.rollout.json").unlink()
+    assert "GR1, all seeds" not in tool.success("uwm", "gr1")
 
 
 def test_a_yardstick_stands_beside_those_whose_windows_it_was_asked_about(tool) -> None:

@@ -15,6 +15,7 @@ from results_calls import call, latency
 from tables import default_of, ledger, load, number, row, table
 
 from polyclock.evaluate.intervals import wilson
+from polyclock.evaluate.paired import Pairs
 
 TASKS = ("drawer-close", "drawer-open", "window-open", "button-press-topdown", "handle-press")
 SEEDS = {"uwm": 2, "diffusion_policy": 2, "pad": 2, "gr1": 2}  # the others: one
@@ -105,9 +106,8 @@ def speeds() -> str:
     return said + "\n\n" + table(head, rows)
 
 
-def against(document: dict) -> str:
-    """This row minus the row beside it, on the same starts."""
-    pair = document.get("against")
+def against(pair: dict | None) -> str:
+    """A row minus the row beside it, on the same starts."""
     if not pair or pair.get("p_value") is None:
         return ""
     other = Path(pair["ledger"]).parts[-3].rpartition("-")[0]
@@ -116,18 +116,40 @@ def against(document: dict) -> str:
 
 
 def success(*names: str) -> str:
-    """Episodes solved, a line for each run."""
+    """Episodes solved, a line for each run, and one for all seeds together."""
     rows = []
     for name in names:
-        for seed in range(SEEDS.get(name, 1)):
-            document, title = found(name, seed, "rollout"), f"{ROWS[name][0]}, seed {seed}"
+        made = [found(name, seed, "rollout") for seed in range(SEEDS.get(name, 1))]
+        for seed, document in enumerate(made):
+            title = f"{ROWS[name][0]}, seed {seed}"
             if not document:
                 rows.append(row(title, not_run(name), *[""] * (len(TASKS) + 1)))
                 continue
-            tasks = (document["tasks"].get(f"metaworld/{task}") for task in TASKS)
-            cells = [f"{t['successes']}/{t['episodes']}" if t else "" for t in tasks]
-            rows.append(row(title, share(document), *cells, against(document)))
+            rows.append(row(title, share(document), *solved([document]), against(document.get("against"))))
+        if len(made) > 1 and None not in made:
+            rows.append(row(f"{ROWS[name][0]}, all seeds", *every(list(filter(None, made)))))
     return table(("who acts", "mean over tasks", *TASKS, "minus the row beside it"), rows)
+
+
+def solved(documents: list[dict]) -> list[str]:
+    """Successes of all episodes of each task; a task that was not played is empty."""
+    out = []
+    for task in TASKS:
+        parts = [d["tasks"][f"metaworld/{task}"] for d in documents if f"metaworld/{task}" in d["tasks"]]
+        won, played = (sum(part[count] for part in parts) for count in ("successes", "episodes"))
+        out.append(f"{won}/{played}" if parts else "")
+    return out
+
+
+def every(documents: list[dict]) -> list[str]:
+    """Runs of several seeds as if they were one: each pair is of one start and one seed."""
+    won, played = (sum(d[count] for d in documents) for count in ("successes", "episodes"))
+    low, high = wilson(won, played)
+    pairs, found_all = [d.get("against") for d in documents], ""
+    if None not in pairs:
+        counts = {who: sum(pair[who] for pair in pairs) for who in ("both", "first", "second", "neither")}
+        found_all = against(pairs[0] | Pairs(**counts).plain())
+    return [f"{won / played:.2f} [{low:.2f}, {high:.2f}]", *solved(documents), found_all]
 
 
 WALKS = {  # the row that acts -> its solvers, with the steps of each
@@ -164,7 +186,7 @@ def without_video() -> str:
         if document:
             least = (document.get("against") or {}).get("low")
             sure = "" if least is None else "yes" if least > -0.1 else "no"
-            cells = (share(document), against(document) or "not compared", sure)
+            cells = (share(document), against(document.get("against")) or "not compared", sure)
         rows.append(row(ROWS[name][0] + words, *cells))
     return table(("who acts", "mean over tasks", "minus UWM", "surely less than 10 points worse"), rows)
 
@@ -175,7 +197,9 @@ def planning() -> str:
     if not document:
         return "not run"
     head = ("who acts", "mean over tasks", "minus the policy alone, on the same starts")
-    return table(head, [row("best of 8 by what the forward model predicts", share(document), against(document))])
+    return table(
+        head, [row("best of 8 by what the forward model predicts", share(document), against(document.get("against")))]
+    )
 
 
 def questions() -> str:
