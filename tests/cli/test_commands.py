@@ -146,6 +146,10 @@ def test_a_query_from_a_data_set(data: Path, trained: Path, tmp_path: Path, caps
     )
     note = json.loads((out / "query.json").read_text())
     assert note["query"] == query and note["step"] == 4
+    words += ["--negative", "break it", "--out", tmp_path / "no"]
+    assert main(["sample", str(trained), query, *map(str, words)]) == 0
+    assert json.loads((tmp_path / "no" / "query.json").read_text())["negative"] == "break it"
+    assert (np.load(tmp_path / "no" / "video.npz")["values"] != video).any()
 
 
 def test_a_query_from_files(trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -219,6 +223,8 @@ def test_what_is_wrong_with_a_query(trained: Path, data: Path, tmp_path: Path, c
     assert "--set 'k' must be NAME=WHOLE NUMBER" in ask("action[k:] | action[:k]", "--set", "k")
     assert "unknown name in a Guide 'txt'" in ask("action | text", "--given", "text=a", "--guide", "weight=1,drop=txt")
     assert "must have a weight" in ask("action |", "--guide", "drop=text")
+    guide = ["--guide", "weight=1,drop=state", "--negative", "ugly"]
+    assert "no --guide drops a text; texts of this model: text" in ask("action | state", "--data", data, *guide)
     assert "outside episode" in ask("action | video", "--data", data, "--at", "99")
     assert "unknown flag '--ouput'. Did you mean '--out'" in ask("action |", "--ouput", "x")
 

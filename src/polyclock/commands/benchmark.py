@@ -63,6 +63,7 @@ def _films(words: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="of the solver [10; 1 for a regression]")
     parser.add_argument("--solver", choices=("euler", "heun", "dpm++", "unipc"), default="euler", help="[euler]")
     parser.add_argument("--guide", action="append", default=[], metavar="weight=5,drop=text", help="as of `sample`")
+    parser.add_argument("--negative", metavar="TEXT", help="as of `sample`")
     parser.add_argument("--shift", type=float, default=1.0, metavar="X", help="of its times towards noise [1]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all films [0]")
     run_folder.add_flags(parser)
@@ -78,11 +79,12 @@ def _films(words: Sequence[str]) -> int:
 
     settings = {"model": found.sha256, "steps": args["steps"], "solver": args["solver"], "guide": args["guide"]}
     settings |= {"shift": args["shift"]} if args["shift"] != 1.0 else {}
+    settings |= {"negative": args["negative"]} if args["negative"] else {}
     how = filming.filming(
         model,
         args["query"],
         walk=lambda query: walk(args["solver"], args["steps"], model, query, args["shift"]),
-        guides=[sample.guide(g) for g in args["guide"]],
+        guides=sample.negated([sample.guide(g) for g in args["guide"]], model, args["negative"]),
         seed=args["seed"],
         settings=settings,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def run(words: Sequence[str]) -> int:
     from . import outputs
 
     query = Query.parse(args["query"]).bind(**bindings(args["set"]))
-    guides = [guide(text) for text in args["guide"]]
+    guides = negated([guide(text) for text in args["guide"]], model, args["negative"])
     answers: dict[str, list[np.ndarray]] = {}
     for number, later in enumerate(_windows(model, query, args)):
         values = _batched(_values(model, query, args, later), args["count"])
@@ -66,6 +67,7 @@ def run(words: Sequence[str]) -> int:
             "query",
             "set",
             "guide",
+            "negative",
             "steps",
             "solver",
             "shift",
@@ -125,6 +127,7 @@ def _parser() -> Parser:
         "--guide", action="append", default=[], metavar="weight=2,drop=text",
         help="guidance: weight, drop, scope, interval, fill, every; several names or numbers with a +",
     )  # fmt: skip
+    parser.add_argument("--negative", metavar="TEXT", help="said where a guide drops a text, in place of nothing")
     parser.add_argument("--strict", action="store_true", help="refuse a query that was not trained")
     run_folder.add_flags(parser)
     return parser
@@ -165,6 +168,20 @@ def guide(text: str) -> Guide:
             f"--guide {text!r}: weight is a number, interval two, such as interval=0.2+0.9, every whole"
         ) from None
     return Guide(**parts)
+
+
+def negated(guides: list[Guide], model: WorldModel, text: str | None) -> list[Guide]:
+    """The guides, with `text` said in place of the texts that they drop. Errors: ValueError where none drops any."""
+    if text is None:
+        return guides
+    texts = {name for name, c in model.conditions.items() if c.signal(name).kind == "text"}
+    told = [replace(g, instead=dict.fromkeys(texts & set(g.drop), text)) for g in guides]
+    if not any(g.instead for g in told):
+        raise ValueError(
+            f"--negative {text!r} has no effect: no --guide drops a text; texts of this model: "
+            f"{', '.join(sorted(texts)) or 'none'}"
+        )
+    return told
 
 
 def needed(model: WorldModel, query: Query) -> tuple[list[str], dict[str, int]]:
