@@ -281,9 +281,9 @@ def varied() -> str:
             if document:
                 pair = document["against"]
                 pairs = [pair[who] for who in ("both", "first", "second", "neither")]
-                solved, played = pairs[0] + pairs[2], sum(pairs)
-                low, high = wilson(solved, played)
-                without = f"{solved / played:.2f} [{low:.2f}, {high:.2f}]"
+                won, played = pairs[0] + pairs[2], sum(pairs)
+                low, high = wilson(won, played)
+                without = f"{won / played:.2f} [{low:.2f}, {high:.2f}]"
                 least, most = (f"{pair[end]:+.2f}" for end in ("low", "high"))
                 minus = f"{pair['difference']:+.2f} [{least}, {most}], p = {pair['p_value']:.2g}"
                 cells = (share(document), without, minus)
